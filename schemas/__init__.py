@@ -1,0 +1,1 @@
+"""What the services agree on: events, topics and gRPC protocols. Nothing here decides anything."""

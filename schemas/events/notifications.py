@@ -1,0 +1,61 @@
+"""Events of the notification service (topic notifications.events, stream `notification-<notification_id>`).
+
+They name the customer by id only; the address is asked of the user service at the moment of sending.
+"""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from chassis.events import DomainEvent, EventRegistry
+from schemas.money import Money
+
+NotificationKind = Literal[
+    "order_created", "order_confirmed", "order_rejected", "order_cancelled", "order_shipped"
+]
+
+
+class NotificationRequested(DomainEvent):
+    """The customer is to hear of what happened to the order.."""
+
+    notification_id: UUID
+    kind: NotificationKind
+    order_id: UUID
+    customer_id: UUID
+    total: Money | None = None
+    detail: str | None = None
+
+
+class NotificationSent(DomainEvent):
+    """The mail server took the message. `message_id` is derived from the notification: a repeat has the same."""
+
+    notification_id: UUID
+    message_id: str
+    attempt: int
+
+
+class NotificationDelayed(DomainEvent):
+    """An attempt failed for a reason that may pass; the next one is due at `next_attempt_at` (UTC)."""
+
+    notification_id: UUID
+    attempt: int
+    reason: str
+    next_attempt_at: datetime
+
+
+class NotificationFailed(DomainEvent):
+    """It will not be sent: `reason` is a stable code such as `unknown_customer` or `attempts_exhausted`."""
+
+    notification_id: UUID
+    attempt: int
+    reason: str
+
+
+NOTIFICATION_EVENTS = EventRegistry(
+    [NotificationRequested, NotificationSent, NotificationDelayed, NotificationFailed]
+)
+
+
+def notification_stream(notification_id: UUID) -> str:
+    """The stream of a notification."""
+    return f"notification-{notification_id}"
