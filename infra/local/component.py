@@ -48,7 +48,7 @@ class Component(ABC):
     async def check(self) -> None:
         """Returns when the component does its work; raises NotReady with the reason."""
 
-    async def prepare(self, progress: Progress) -> None:
+    async def prepare(self, progress: Progress) -> None:  # noqa: B027  # most components need nothing
         """Done before a start: creates data directories, fetches binaries. Nothing by default."""
 
     @property

@@ -54,7 +54,7 @@ SERVER_PROPERTIES = {
     # Topics are copies of the event stores and kept for ever (schemas/topics.py).
     "log.retention.ms": "-1",
     # A broker that crashed may register again after this time.
-    "broker.session.timeout.ms": "6000",
+    "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
 }
 
@@ -65,7 +65,12 @@ class Kafka(Component):
     stop_within = 30.0
 
     def __init__(
-        self, name: str, home: Home, port: int, controller_port: int, settings: tuple[str, str] = ("port", "controller port")
+        self,
+        name: str,
+        home: Home,
+        port: int,
+        controller_port: int,
+        settings: tuple[str, str] = ("port", "controller port"),
     ) -> None:
         super().__init__(name, home, dict(zip(settings, (port, controller_port), strict=True)))
         self.port = port
@@ -88,7 +93,9 @@ class Kafka(Component):
         """Fetches Kafka when it is missing, writes its configuration, formats an empty data directory."""
         self._jars = await kafka_jars(progress)
         self._data.mkdir(parents=True, exist_ok=True)
-        self._properties_file.write_text("".join(f"{key}={value}\n" for key, value in self._properties().items()))
+        self._properties_file.write_text(
+            "".join(f"{key}={value}\n" for key, value in self._properties().items())
+        )
         if not (self._data / "log" / "meta.properties").exists():
             progress(self.name, "formatting the data directory")
             cluster_id = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).rstrip(b"=").decode()

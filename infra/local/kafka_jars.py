@@ -42,7 +42,9 @@ def _fetch(folder: Path, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as temporary:
         complete = Path(temporary) / "jars"
         complete.mkdir()
-        context = MavenContext(resolver=PythonResolver(), repo_cache=Path(temporary) / "repository", timeout=60)
+        context = MavenContext(
+            resolver=PythonResolver(), repo_cache=Path(temporary) / "repository", timeout=60
+        )
         try:
             inputs, transitive = context.resolver.resolve(
                 [context.create_dependency(Coordinate.parse(text)) for text in COORDINATES]
@@ -73,7 +75,9 @@ def java() -> Path:
         pass
     system = shutil.which("java")
     if system is None or java_version(Path(system)) < OLDEST_JAVA:
-        raise StackError(f"kafka: no Java {OLDEST_JAVA} or later found. Install one or set MILLRACE_JAVA to its `java`.")
+        raise StackError(
+            f"kafka: no Java {OLDEST_JAVA} or later found. Install one or set MILLRACE_JAVA to its `java`."
+        )
     return Path(system)
 
 

@@ -37,7 +37,8 @@ def holder(port: int) -> str | None:
     """The process that listens on the port, as `name (pid N)`; None when the system does not tell."""
     try:
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            listening = connection.status == psutil.CONN_LISTEN and connection.laddr[1] == port
+            if listening and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except psutil.Error:
         return None  # other users' sockets are hidden on some systems; the message then does without a name

@@ -26,7 +26,17 @@ from infra.local.programs import run
 
 BOOTSTRAP = REPOSITORY / "infra" / "postgres" / "bootstrap.sql"
 SUPERUSER = "postgres"
-UNPRIVILEGED_USER = "pgserver"  # who runs the server when we are root, which Postgres refuses; the wheel's name for it
+UNPRIVILEGED_USER = (
+    "pgserver"  # who runs the server when we are root, which Postgres refuses; the wheel's name for it
+)
+
+INITDB_OPTIONS = (
+    f"--username={SUPERUSER}",
+    "--auth=scram-sha-256",
+    "--encoding=UTF8",
+    "--no-locale",
+    "--no-instructions",
+)
 
 SETTINGS = {
     "listen_addresses": LOOPBACK,
@@ -66,7 +76,7 @@ class Postgres(Component):
 
     def command(self) -> Command:
         options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
-        argv = [binaries() / "postgres", "-D", self._data, "-p", str(self.port), *options]
+        argv: list[str | Path] = [binaries() / "postgres", "-D", self._data, "-p", str(self.port), *options]
         return Command(argv, env={}, cwd=self._data, user=server_user())
 
     async def prepare(self, progress: Progress) -> None:
@@ -92,8 +102,7 @@ class Postgres(Component):
         try:
             await run(
                 self.name,
-                [binaries() / "initdb", "-D", unfinished, "-U", SUPERUSER, f"--pwfile={password_file}"]
-                + ["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-instructions"],
+                [binaries() / "initdb", *INITDB_OPTIONS, "-D", unfinished, f"--pwfile={password_file}"],
                 user=user,
             )
         finally:
@@ -102,12 +111,14 @@ class Postgres(Component):
 
     async def check(self) -> None:
         try:
-            async with await psycopg.AsyncConnection.connect(self.superuser_url(), connect_timeout=3) as connection:
+            async with await psycopg.AsyncConnection.connect(
+                self.superuser_url(), connect_timeout=3
+            ) as connection:
                 await connection.execute("SELECT 1")
         except psycopg.OperationalError as error:
             raise NotReady(str(error).strip().splitlines()[-1]) from error
 
-    async def create_database(self, database: str) -> None:
+    async def ensure_database(self, database: str) -> None:
         """Creates the database unless it exists."""
         async with await psycopg.AsyncConnection.connect(self.superuser_url(), autocommit=True) as connection:
             found = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))

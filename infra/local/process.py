@@ -47,6 +47,7 @@ class ManagedProcess:
     def start(self, command: Command) -> None:
         """Starts the command detached from this process and its terminal; output goes to the log file."""
         self._rotate_log()
+        user, group, extra_groups = identity(command.user)
         with self.log.open("ab") as output:
             self._child = subprocess.Popen(
                 [str(part) for part in command.argv],
@@ -56,7 +57,9 @@ class ManagedProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **user_arguments(command.user),
+                user=user,
+                group=group,
+                extra_groups=extra_groups,
             )
         created = psutil.Process(self._child.pid).create_time()
         write_atomically(self._pid_file, json.dumps({"pid": self._child.pid, "created": created}))
@@ -93,14 +96,16 @@ class ManagedProcess:
         self._pid_file.unlink(missing_ok=True)
 
     async def kill(self) -> None:
-        """Ends it and its children at once, as a crash would."""
+        """Ends it and its children at once, as a crash would, and waits until they are gone."""
+        await self._ended(self.kill_now(), 10.0)
+
+    def kill_now(self) -> list[psutil.Process]:
+        """Like `kill`, without waiting. Returns what was killed."""
         process = self.find()
-        if process is None:
-            return
-        tree = family(process)
+        tree = family(process) if process is not None else []
         send(tree, signal.SIGKILL)
-        await self._ended(tree, 10.0)
         self._pid_file.unlink(missing_ok=True)
+        return tree
 
     def pause(self) -> None:
         """Freezes it and its children (SIGSTOP)."""
@@ -135,12 +140,12 @@ class ManagedProcess:
             self.log.replace(self.log.with_suffix(".log.1"))
 
 
-def user_arguments(user: str | None) -> dict[str, object]:
-    """Arguments for subprocess that drop root for the named user; none when `user` is None."""
+def identity(user: str | None) -> tuple[int | None, int | None, list[int] | None]:
+    """user, group and extra_groups for subprocess, to drop root for the named user; None: stay who we are."""
     if user is None:
-        return {}
+        return None, None, None
     entry = pwd.getpwnam(user)
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    return entry.pw_uid, entry.pw_gid, []
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:
@@ -155,7 +160,9 @@ def is_alive(process: psutil.Process) -> bool:
     """Whether any thread of the process still runs. A killed JVM is a zombie a while before its last thread
     is gone and its sockets are closed."""
     try:
-        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
+        return process.is_running() and (
+            process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
+        )
     except psutil.NoSuchProcess:  # also a zombie whose threads the system does not tell
         return False
 

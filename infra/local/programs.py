@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from infra.local.errors import StackError
-from infra.local.process import Command, user_arguments
+from infra.local.process import Command, identity
 
 
 async def run(
@@ -17,6 +17,7 @@ async def run(
 ) -> None:
     """Runs a program to its end. Raises StackError with its output when it fails."""
     command = Command(argv, env or {}, cwd=Path("/"), user=user)
+    uid, gid, extra_groups = identity(user)
     process = await asyncio.create_subprocess_exec(
         *(str(part) for part in argv),
         env=command.environment(),
@@ -24,11 +25,13 @@ async def run(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        **user_arguments(user),  # type: ignore[arg-type]  # the stub does not know user, group, extra_groups
+        user=uid,
+        group=gid,
+        extra_groups=extra_groups,
     )
     output, _ = await process.communicate(stdin.encode())
     if process.returncode != 0:
         program = Path(str(argv[0])).name
-        raise StackError(f"{component}: {program} failed with code {process.returncode}", output.decode(errors="replace"))
-
-
+        raise StackError(
+            f"{component}: {program} failed with code {process.returncode}", output.decode(errors="replace")
+        )

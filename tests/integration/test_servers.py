@@ -1,0 +1,79 @@
+"""The servers that tests get are real, isolated, and can be crashed and come back with their data."""
+
+import psycopg
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import UnknownTopicOrPartitionError
+
+from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, unique
+
+
+async def test_a_database_lets_the_migrator_create_only_as_the_owner(database: DatabaseUrls) -> None:
+    async with await psycopg.AsyncConnection.connect(database.migrator, autocommit=True) as migrator:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await migrator.execute("CREATE TABLE public.forgotten (id int)")
+        await migrator.execute("SET ROLE millrace_owner")
+        await migrator.execute("CREATE TABLE things (id int)")
+    async with await psycopg.AsyncConnection.connect(database.service, autocommit=True) as service:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await service.execute("SELECT * FROM things")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await service.execute("CREATE TABLE mine (id int)")
+
+
+async def test_a_reader_sees_every_table_and_changes_none(database: DatabaseUrls) -> None:
+    async with await psycopg.AsyncConnection.connect(database.migrator, autocommit=True) as migrator:
+        await migrator.execute("SET ROLE millrace_owner")
+        await migrator.execute("CREATE TABLE things (id int)")
+    async with await psycopg.AsyncConnection.connect(database.superuser, autocommit=True) as connection:
+        await connection.execute("SET ROLE millrace_reader")
+        await connection.execute("SELECT * FROM things")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await connection.execute("INSERT INTO things VALUES (1)")
+
+
+async def test_bootstrap_can_run_again_and_sets_the_passwords(
+    postgres: PostgresServer, database: DatabaseUrls
+) -> None:
+    await postgres.bootstrap(database.name, "other_service", "it's a \\ secret", "other")
+    await postgres.bootstrap(database.name, "other_service", "a new 'one'", "other")
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        await psycopg.AsyncConnection.connect(
+            postgres.url_for("other_service", "it's a \\ secret", database.name)
+        )
+    url = postgres.url_for("other_service", "a new 'one'", database.name)
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        await connection.execute("SELECT 1")
+
+
+async def test_postgres_keeps_committed_rows_through_a_crash(
+    postgres: PostgresServer, database: DatabaseUrls
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database.superuser) as connection:
+        await connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    await postgres.kill()
+    await postgres.start()
+    async with await psycopg.AsyncConnection.connect(database.superuser) as connection:
+        cursor = await connection.execute("SELECT answer FROM kept")
+        assert await cursor.fetchone() == (42,)
+
+
+async def test_kafka_keeps_records_through_a_stop(kafka: KafkaServer) -> None:
+    topic = await kafka.create_topic(partitions=2)
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all") as producer:
+        await producer.send_and_wait(topic, b"hello", partition=1)
+    await kafka.stop()
+    await kafka.start()
+    async with AIOKafkaConsumer(
+        topic, bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest"
+    ) as consumer:
+        record = await consumer.getone()
+    assert (record.partition, record.value) == (1, b"hello")
+
+
+async def test_kafka_creates_no_topic_by_itself(kafka: KafkaServer) -> None:
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, request_timeout_ms=500
+    ) as producer:
+        with pytest.raises(UnknownTopicOrPartitionError):
+            await producer.partitions_for(unique("undeclared"))
