@@ -1,0 +1,123 @@
+"""The life of a notification: requested once, delayed as often as needed, sent or given up."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from chassis.events import DomainEvent
+from chassis.testing import given
+from notification_service.domain import (
+    ATTEMPTS_EXHAUSTED,
+    MAIL_SERVER_UNAVAILABLE,
+    MAX_REFUSALS,
+    NOTIFICATION,
+    RECIPIENT_DEFERRED,
+    UNKNOWN_CUSTOMER,
+    USER_SERVICE_UNAVAILABLE,
+    RecordDelay,
+    RecordFailure,
+    RecordSent,
+    RequestNotification,
+    notification_id,
+)
+from schemas.events.notifications import (
+    NotificationDelayed,
+    NotificationFailed,
+    NotificationRequested,
+    NotificationSent,
+)
+from schemas.money import Money
+
+ORDER = UUID("0190b1a4-0000-7000-8000-000000000001")
+CUSTOMER = UUID("0190b1a4-0000-7000-8000-000000000002")
+THIS = notification_id(ORDER, "order_created")
+NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
+TOTAL = Money(amount=2598, currency="EUR")
+
+request = RequestNotification(THIS, "order_created", ORDER, CUSTOMER, TOTAL)
+requested = NotificationRequested(
+    notification_id=THIS, kind="order_created", order_id=ORDER, customer_id=CUSTOMER, total=TOTAL
+)
+sent = NotificationSent(notification_id=THIS, message_id="<m@millrace>", attempt=1)
+failed = NotificationFailed(notification_id=THIS, attempt=1, reason=UNKNOWN_CUSTOMER)
+
+
+def delayed(attempt: int, reason: str = MAIL_SERVER_UNAVAILABLE) -> NotificationDelayed:
+    return NotificationDelayed(notification_id=THIS, attempt=attempt, reason=reason, next_attempt_at=NOON)
+
+
+def delays(count: int, reason: str) -> Sequence[DomainEvent]:
+    return [requested, *(delayed(attempt, reason) for attempt in range(1, count + 1))]
+
+
+def test_a_notification_is_requested() -> None:
+    given(NOTIFICATION).when(request).then([requested])
+
+
+def test_the_same_request_again_changes_nothing() -> None:
+    given(NOTIFICATION, [requested]).when(request).then_nothing()
+
+
+def test_a_request_after_the_message_went_out_changes_nothing() -> None:
+    given(NOTIFICATION, [requested, sent]).when(request).then_nothing()
+
+
+def test_the_id_is_the_same_for_the_same_order_and_kind_only() -> None:
+    assert notification_id(ORDER, "order_created") == THIS
+    assert notification_id(ORDER, "order_shipped") != THIS
+    assert notification_id(CUSTOMER, "order_created") != THIS
+
+
+def test_the_mail_server_takes_the_message() -> None:
+    given(NOTIFICATION, [requested]).when(RecordSent("<m@millrace>")).then([sent])
+
+
+def test_attempts_are_counted() -> None:
+    third = NotificationSent(notification_id=THIS, message_id="<m@millrace>", attempt=3)
+    given(NOTIFICATION, [requested, delayed(1), delayed(2)]).when(RecordSent("<m@millrace>")).then([third])
+
+
+def test_an_attempt_that_may_succeed_later_is_delayed() -> None:
+    given(NOTIFICATION, [requested]).when(RecordDelay(MAIL_SERVER_UNAVAILABLE, NOON)).then([delayed(1)])
+
+
+def test_a_permanent_reason_ends_it() -> None:
+    given(NOTIFICATION, [requested]).when(RecordFailure(UNKNOWN_CUSTOMER)).then([failed])
+
+
+@pytest.mark.parametrize("outage", [MAIL_SERVER_UNAVAILABLE, USER_SERVICE_UNAVAILABLE])
+def test_an_outage_never_uses_up_the_attempts(outage: str) -> None:
+    long_outage = delays(100 * MAX_REFUSALS, outage)
+    later = NOON + timedelta(hours=1)
+    expected = NotificationDelayed(
+        notification_id=THIS, attempt=len(long_outage), reason=outage, next_attempt_at=later
+    )
+    given(NOTIFICATION, long_outage).when(RecordDelay(outage, later)).then([expected])
+
+
+def test_a_recipient_who_is_deferred_too_often_is_given_up() -> None:
+    exhausted = NotificationFailed(notification_id=THIS, attempt=MAX_REFUSALS, reason=ATTEMPTS_EXHAUSTED)
+    history = delays(MAX_REFUSALS - 1, RECIPIENT_DEFERRED)
+    given(NOTIFICATION, history).when(RecordDelay(RECIPIENT_DEFERRED, NOON)).then([exhausted])
+
+
+def test_outages_do_not_count_as_refusals_of_the_recipient() -> None:
+    history = delays(MAX_REFUSALS, MAIL_SERVER_UNAVAILABLE)
+    once_more = delayed(MAX_REFUSALS + 1, RECIPIENT_DEFERRED)
+    given(NOTIFICATION, history).when(RecordDelay(RECIPIENT_DEFERRED, NOON)).then([once_more])
+
+
+@pytest.mark.parametrize("end", [sent, failed])
+@pytest.mark.parametrize(
+    "command", [RecordSent("<m@millrace>"), RecordFailure("x"), RecordDelay(MAIL_SERVER_UNAVAILABLE, NOON)]
+)
+def test_after_the_end_nothing_happens(
+    end: DomainEvent, command: RecordSent | RecordFailure | RecordDelay
+) -> None:
+    given(NOTIFICATION, [requested, end]).when(command).then_nothing()
+
+
+def test_what_nobody_requested_is_not_sent() -> None:
+    given(NOTIFICATION).when(RecordSent("<m@millrace>")).then_nothing()
