@@ -21,7 +21,7 @@ from psycopg import sql
 
 from infra.local.home import Home
 from infra.local.kafka import Kafka
-from infra.local.ports import free_ports
+from infra.local.ports import Port, free_ports
 from infra.local.postgres import Postgres
 from infra.local.process import ManagedProcess
 
@@ -43,7 +43,7 @@ class KafkaServer(Kafka):
 
     def __init__(self, home: Home, name: str = "kafka") -> None:
         port, controller_port = free_ports(2)
-        super().__init__(name, home, port, controller_port)
+        super().__init__(name, home, Port(port, "port"), Port(controller_port, "controller port"))
 
     async def create_topic(
         self, name: str | None = None, partitions: int = 1, configs: Mapping[str, str] | None = None
@@ -63,7 +63,7 @@ class PostgresServer(Postgres):
     """A Postgres server of its own. `start`, `stop`, `kill` and `restart` are coroutines; ports and data stay."""
 
     def __init__(self, home: Home, name: str = "postgres") -> None:
-        super().__init__(name, home, free_ports(1)[0], password=secrets.token_urlsafe())
+        super().__init__(name, home, Port(free_ports(1)[0], "port"), password=secrets.token_urlsafe())
         self._service_password = secrets.token_urlsafe()
         self._migrator_password = secrets.token_urlsafe()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from infra.local.errors import ComponentError, NotReady
 from infra.local.home import Home
-from infra.local.ports import require_free
+from infra.local.ports import Port, require_free
 from infra.local.process import Command, ManagedProcess
 
 Progress = Callable[[str, str], None]
@@ -20,16 +20,13 @@ def silent(_component: str, _message: str) -> None:
 
 
 class Component(ABC):
-    """One process of the stack with its ports, data directory and log.
-
-    `ports` maps the setting that moves a port (an environment variable) to the port.
-    """
+    """One process of the stack with its ports, data directory and log."""
 
     start_within = 60.0
     stop_within = 20.0
     stop_signal = signal.SIGTERM
 
-    def __init__(self, name: str, home: Home, ports: dict[str, int]) -> None:
+    def __init__(self, name: str, home: Home, *ports: Port) -> None:
         self.name = name
         self.home = home
         self.ports = ports
@@ -62,8 +59,7 @@ class Component(ABC):
         """
         if not self.running:
             self.home.create()
-            for setting, port in self.ports.items():
-                require_free(self.name, port, setting)
+            require_free(self.name, self.ports)
             await self.prepare(progress)
             progress(self.name, "starting")
             self.process.start(self.command())

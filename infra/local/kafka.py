@@ -12,7 +12,7 @@ from infra.local.component import Component, Progress
 from infra.local.errors import NotReady
 from infra.local.home import Home
 from infra.local.kafka_jars import java, kafka_jars
-from infra.local.ports import LOOPBACK
+from infra.local.ports import LOOPBACK, Port
 from infra.local.process import Command
 from infra.local.programs import run
 
@@ -64,17 +64,10 @@ class Kafka(Component):
 
     stop_within = 30.0
 
-    def __init__(
-        self,
-        name: str,
-        home: Home,
-        port: int,
-        controller_port: int,
-        settings: tuple[str, str] = ("port", "controller port"),
-    ) -> None:
-        super().__init__(name, home, dict(zip(settings, (port, controller_port), strict=True)))
-        self.port = port
-        self._controller_port = controller_port
+    def __init__(self, name: str, home: Home, port: Port, controller_port: Port) -> None:
+        super().__init__(name, home, port, controller_port)
+        self.port = port.number
+        self._controller_port = controller_port.number
         self._data = home.data(name)
         self._jars: Path | None = None
 

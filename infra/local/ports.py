@@ -1,13 +1,23 @@
 """TCP ports: find free ones, and say who holds a taken one."""
 
 import socket
+from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import psutil
 
 from infra.local.errors import PortTaken
 
 LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Port:
+    """A TCP port and the setting (environment variable) that moves it."""
+
+    number: int
+    setting: str
 
 
 def free_ports(count: int) -> list[int]:
@@ -37,15 +47,17 @@ def holder(port: int) -> str | None:
     """The process that listens on the port, as `name (pid N)`; None when the system does not tell."""
     try:
         for connection in psutil.net_connections("tcp"):
-            listening = connection.status == psutil.CONN_LISTEN and connection.laddr[1] == port
-            if listening and connection.pid:
+            if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
+                continue
+            if connection.laddr.port == port:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except psutil.Error:
         return None  # other users' sockets are hidden on some systems; the message then does without a name
     return None
 
 
-def require_free(component: str, port: int, setting: str) -> None:
+def require_free(component: str, ports: Iterable[Port]) -> None:
     """Raises PortTaken, naming the component, the holder and the setting that moves the port."""
-    if not is_free(port):
-        raise PortTaken(component, port, setting, holder(port))
+    for port in ports:
+        if not is_free(port.number):
+            raise PortTaken(component, port.number, port.setting, holder(port.number))

@@ -20,7 +20,7 @@ from psycopg import sql
 from infra.local.component import Component, Progress
 from infra.local.errors import NotReady, StackError
 from infra.local.home import REPOSITORY, Home
-from infra.local.ports import LOOPBACK
+from infra.local.ports import LOOPBACK, Port
 from infra.local.process import Command
 from infra.local.programs import run
 
@@ -57,9 +57,9 @@ class Postgres(Component):
 
     stop_signal = signal.SIGINT  # "fast shutdown": does not wait for clients to leave, unlike SIGTERM
 
-    def __init__(self, name: str, home: Home, port: int, password: str, setting: str = "port") -> None:
-        super().__init__(name, home, {setting: port})
-        self.port = port
+    def __init__(self, name: str, home: Home, port: Port, password: str) -> None:
+        super().__init__(name, home, port)
+        self.port = port.number
         self._password = password
         self._data = home.data(name)
 

@@ -1,6 +1,7 @@
 """Runs a program to its end: the one-shot helpers of the local stack (initdb, psql, format, migrate)."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infra.local.errors import StackError
@@ -9,14 +10,19 @@ from infra.local.process import Command, identity
 
 async def run(
     component: str,
-    argv: list[str | Path],
+    argv: Sequence[str | Path],
     *,
-    env: dict[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path = Path("/"),
     user: str | None = None,
     stdin: str = "",
+    within: float = 120.0,
 ) -> None:
-    """Runs a program to its end. Raises StackError with its output when it fails."""
-    command = Command(argv, env or {}, cwd=Path("/"), user=user)
+    """Runs a program to its end.
+
+    Raises StackError with its output when it fails, or does not end `within` so many seconds; it is then killed.
+    """
+    command = Command(argv, env or {}, cwd=cwd, user=user)
     uid, gid, extra_groups = identity(user)
     process = await asyncio.create_subprocess_exec(
         *(str(part) for part in argv),
@@ -29,9 +35,18 @@ async def run(
         group=gid,
         extra_groups=extra_groups,
     )
-    output, _ = await process.communicate(stdin.encode())
+    try:
+        async with asyncio.timeout(within):
+            output, _ = await process.communicate(stdin.encode())
+    except TimeoutError:
+        raise StackError(f"{component}: {Path(argv[0]).name} did not end within {within:.0f} s") from None
+    finally:
+        if process.returncode is None:  # timed out or cancelled
+            process.kill()
+            await process.wait()
     if process.returncode != 0:
-        program = Path(str(argv[0])).name
+        text = output.decode(errors="replace").strip()
+        last = text.splitlines()[-1] if text else "no output"
         raise StackError(
-            f"{component}: {program} failed with code {process.returncode}", output.decode(errors="replace")
+            f"{component}: {Path(argv[0]).name} failed with code {process.returncode}: {last}", text
         )

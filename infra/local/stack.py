@@ -1,0 +1,218 @@
+"""The whole platform on this machine: what the command line, the demo and the end-to-end tests start.
+
+postgres-order ─ roles ─ migrate ─┐
+postgres-…     ─ roles ─ migrate ─┼─ order, inventory, notification, user
+kafka          ─ topics ──────────┤
+mailbox ──────────────────────────┘
+"""
+
+import asyncio
+import fcntl
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from chassis.topics import ensure_topics
+from infra.local.component import Component, Progress, silent
+from infra.local.errors import StackError
+from infra.local.home import Home
+from infra.local.kafka import Kafka
+from infra.local.mailbox import Mailbox
+from infra.local.ports import require_free
+from infra.local.postgres import Postgres
+from infra.local.secrets import Secrets
+from infra.local.service import ServiceProcess
+from infra.local.status import ComponentStatus, status_of
+from infra.topology import Service, Topology
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The passwords of one service's database server."""
+
+    superuser: str
+    service: str
+    migrator: str
+
+
+class Stack:
+    """Every component of the topology, by name: kafka, mailbox, postgres-<service>, <service>."""
+
+    def __init__(self, topology: Topology, home: Path, settings: Mapping[str, str] | None = None) -> None:
+        """`settings` (ORDER_LOG_LEVEL and the like) are added to the services whose prefix they have."""
+        self.topology = topology
+        self.home = Home(home)
+        self._settings = dict(settings or {})
+        self.home.create()
+        self._secrets = Secrets(self.home)
+        self._credentials = {service.name: self._credentials_of(service) for service in topology.services}
+        self.kafka = Kafka("kafka", self.home, topology.port("KAFKA"), topology.port("KAFKA_CONTROLLER"))
+        self.mailbox = Mailbox("mailbox", self.home, topology.port("SMTP"), topology.port("MAILBOX"))
+        self._postgres = {service.name: self._make_postgres(service) for service in topology.services}
+        self._services = {service.name: self._make_service(service) for service in topology.services}
+
+    @property
+    def components(self) -> dict[str, Component]:
+        """All components, in the order in which they are shown."""
+        everyone: list[Component] = [
+            *self._postgres.values(),
+            self.kafka,
+            self.mailbox,
+            *self._services.values(),
+        ]
+        return {component.name: component for component in everyone}
+
+    def component(self, name: str) -> Component:
+        """Raises StackError, with the names there are, for any other."""
+        try:
+            return self.components[name]
+        except KeyError:
+            raise StackError(f"no component '{name}'; there are: {', '.join(self.components)}") from None
+
+    def url(self, name: str) -> str:
+        return self.component(name).url
+
+    async def up(self, progress: Progress = silent) -> None:
+        """Starts what does not run, and returns when everything is ready.
+
+        Raises StackError (PortTaken, ComponentError). What runs by then keeps running.
+        """
+        with self._exclusively():
+            self._require_free_ports()
+            topics = asyncio.Event()
+            await together(
+                self._bring_kafka(topics, progress),
+                self.mailbox.start(progress),
+                *(self._bring_service(service, topics, progress) for service in self.topology.services),
+            )
+
+    async def down(self, progress: Progress = silent) -> None:
+        """Stops everything; data stays. Services first, so that they can finish what they have begun."""
+        with self._exclusively():
+            await together(*(stop(component, progress) for component in self._services.values()))
+            servers: list[Component] = [self.kafka, self.mailbox, *self._postgres.values()]
+            await together(*(stop(component, progress) for component in servers))
+
+    async def start(self, name: str) -> None:
+        """Starts one component and waits until it is ready."""
+        await self.component(name).start()
+
+    async def stop(self, name: str) -> None:
+        """Stops one component in good order."""
+        await self.component(name).stop()
+
+    async def restart(self, name: str) -> None:
+        await self.component(name).restart()
+
+    async def kill(self, name: str) -> None:
+        """Crashes one component (SIGKILL)."""
+        await self.component(name).kill()
+
+    async def pause(self, name: str) -> None:
+        """Freezes one component (SIGSTOP)."""
+        self.component(name).pause()
+
+    async def resume(self, name: str) -> None:
+        """Lets a frozen component go on (SIGCONT)."""
+        self.component(name).resume()
+
+    async def status(self) -> list[ComponentStatus]:
+        """How each component is, now."""
+        return list(await asyncio.gather(*(status_of(component) for component in self.components.values())))
+
+    def database_url(self, service: str, *, superuser: bool = False) -> str:
+        """Where to log in to a service's database: as the service, or as the superuser (for tests and audits)."""
+        server, credentials, package = (
+            self._postgres[service],
+            self._credentials[service],
+            f"{service}_service",
+        )
+        if superuser:
+            return server.superuser_url(package)
+        return server.url_for(package, credentials.service, package)
+
+    async def _bring_kafka(self, topics: asyncio.Event, progress: Progress) -> None:
+        await self.kafka.start(progress)
+        try:
+            created = await ensure_topics(self.kafka.bootstrap_servers, self.topology.topics)
+        except KafkaError as error:
+            raise self.kafka.failure(f"could not create the topics: {error}") from error
+        if created:
+            progress("kafka", f"created {', '.join(created)}")
+        topics.set()
+
+    async def _bring_service(self, service: Service, topics: asyncio.Event, progress: Progress) -> None:
+        server, process = self._postgres[service.name], self._services[service.name]
+        await server.start(progress)
+        if not process.running:
+            credentials = self._credentials[service.name]
+            await server.ensure_database(service.package)
+            await server.bootstrap(
+                service.package, service.package, credentials.service, credentials.migrator
+            )
+            progress(service.name, "migrating")
+            await process.migrate()
+        await topics.wait()
+        await process.start(progress)
+
+    def _require_free_ports(self) -> None:
+        # Before anything is started: a taken port is known at once, and nothing is left half up.
+        for component in self.components.values():
+            if not component.running:
+                require_free(component.name, component.ports)
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """One `up` or `down` of a home at a time. The system frees the lock when its holder dies."""
+        with (self.home.root / "run" / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StackError(
+                    f"another command is starting or stopping the stack in {self.home.root}"
+                ) from None
+            yield
+
+    def _credentials_of(self, service: Service) -> Credentials:
+        roles = ("superuser", "service", "migrator")
+        return Credentials(*(self._secrets.get(f"{service.postgres}.{role}") for role in roles))
+
+    def _make_postgres(self, service: Service) -> Postgres:
+        port = self.topology.port(f"{service.prefix}POSTGRES")
+        return Postgres(service.postgres, self.home, port, self._credentials[service.name].superuser)
+
+    def _make_service(self, service: Service) -> ServiceProcess:
+        server, credentials = self._postgres[service.name], self._credentials[service.name]
+        migrator = server.url_for(f"{service.package}_migrator", credentials.migrator, service.package)
+        settings = {name: value for name, value in self._settings.items() if name.startswith(service.prefix)}
+        settings |= self.topology.settings(service)
+        settings[f"{service.prefix}DATABASE_URL"] = self.database_url(service.name)
+        for name in service.secrets:
+            settings[f"{service.prefix}{name}"] = self._secrets.get(f"{service.name}.{name}")
+        migration = settings | {f"{service.prefix}MIGRATION_DATABASE_URL": migrator}
+        return ServiceProcess(service, self.home, self.topology, serve_env=settings, migrate_env=migration)
+
+
+async def stop(component: Component, progress: Progress) -> None:
+    """Stops a component and tells about it."""
+    if component.running:
+        progress(component.name, "stopping")
+        await component.stop()
+        progress(component.name, "stopped")
+
+
+async def together(*work: Coroutine[Any, Any, None]) -> None:
+    """Runs all at once. The first failure cancels the others; a StackError is raised as it is, not in a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in work:
+                group.create_task(each)
+    except ExceptionGroup as failures:
+        expected, unexpected = failures.split(StackError)
+        if unexpected is not None or expected is None:
+            raise
+        raise expected.exceptions[0] from None
