@@ -1,0 +1,156 @@
+"""The ledger of one product: every unit received, reserved, released, deducted.
+
+The state is counters only, so that a product that a million orders wanted is as small as a new one; which order
+holds what is kept by that order's reservation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from chassis.decider import CommandRefused, Decider
+from chassis.events import DomainEvent
+from schemas.events.inventory import (
+    PriceChanged,
+    ProductListed,
+    StockReceived,
+    UnitsDeducted,
+    UnitsReleased,
+    UnitsReserved,
+)
+from schemas.money import Money
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A product's stock. Always 0 <= reserved <= on_hand. Without a price it was never listed."""
+
+    sku: str = ""
+    name: str = ""
+    price: Money | None = None
+    on_hand: int = 0
+    reserved: int = 0
+
+    @property
+    def available(self) -> int:
+        """Units that an order can still have."""
+        return self.on_hand - self.reserved
+
+
+@dataclass(frozen=True, slots=True)
+class ListProduct:
+    """Offer a product; its stock starts at zero."""
+
+    sku: str
+    name: str
+    price: Money
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveStock:
+    """Units came in."""
+
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePrice:
+    """Ask another price from now on, in the same currency."""
+
+    price: Money
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveUnits:
+    """Set units aside for an order."""
+
+    order_id: UUID
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseUnits:
+    """Give units that an order had back to everybody."""
+
+    order_id: UUID
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeductUnits:
+    """Units that an order had leave the house."""
+
+    order_id: UUID
+    quantity: int
+
+
+ProductCommand = ListProduct | ReceiveStock | ChangePrice | ReserveUnits | ReleaseUnits | DeductUnits
+
+
+def decide_product(product: Product, command: ProductCommand) -> Sequence[DomainEvent]:
+    """What follows for a product's ledger.
+
+    Refusals: product_already_listed, unknown_product, currency_change, insufficient_stock, not_reserved.
+    """
+    if isinstance(command, ListProduct):
+        if product.price is not None:
+            raise CommandRefused(
+                "product_already_listed", f"{command.sku} is listed already", sku=command.sku
+            )
+        return [ProductListed(sku=command.sku, name=command.name, price=command.price)]
+    if product.price is None:
+        raise CommandRefused("unknown_product", "nobody listed this product")
+    sku = product.sku
+    match command:
+        case ReceiveStock(quantity):
+            return [StockReceived(sku=sku, quantity=quantity)]
+        case ChangePrice(price):
+            return _change_price(product, product.price, price)
+        case ReserveUnits(order_id, quantity):
+            _require(quantity, product.available, "insufficient_stock", f"{sku}: not that many available")
+            return [UnitsReserved(sku=sku, order_id=order_id, quantity=quantity)]
+        case ReleaseUnits(order_id, quantity):
+            _require(quantity, product.reserved, "not_reserved", f"{sku}: not that many reserved")
+            return [UnitsReleased(sku=sku, order_id=order_id, quantity=quantity)]
+        case DeductUnits(order_id, quantity):
+            _require(quantity, product.reserved, "not_reserved", f"{sku}: not that many reserved")
+            return [UnitsDeducted(sku=sku, order_id=order_id, quantity=quantity)]
+
+
+def _change_price(product: Product, old: Money, new: Money) -> Sequence[DomainEvent]:
+    if new == old:
+        return []
+    if new.currency != old.currency:
+        raise CommandRefused(
+            "currency_change",
+            f"{product.sku} is sold in {old.currency}; its currency can't change to {new.currency}",
+            currency=old.currency,
+        )
+    return [PriceChanged(sku=product.sku, price=new)]
+
+
+def _require(wanted: int, there: int, code: str, message: str) -> None:
+    if wanted > there:
+        raise CommandRefused(code, message, requested=wanted, available=there)
+
+
+def evolve_product(product: Product, event: DomainEvent) -> Product:
+    """The ledger after `event`."""
+    match event:
+        case UnitsReserved(quantity=quantity):
+            return replace(product, reserved=product.reserved + quantity)
+        case UnitsReleased(quantity=quantity):
+            return replace(product, reserved=product.reserved - quantity)
+        case UnitsDeducted(quantity=quantity):
+            return replace(product, on_hand=product.on_hand - quantity, reserved=product.reserved - quantity)
+        case StockReceived(quantity=quantity):
+            return replace(product, on_hand=product.on_hand + quantity)
+        case PriceChanged(price=price):
+            return replace(product, price=price)
+        case ProductListed(sku=sku, name=name, price=price):
+            return Product(sku=sku, name=name, price=price)
+        case _:
+            return product
+
+
+PRODUCT: Decider[Product, ProductCommand] = Decider(Product(), decide_product, evolve_product)

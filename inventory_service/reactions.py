@@ -1,0 +1,69 @@
+"""What orders mean for the stock. A whole Kafka batch is decided at once.
+
+    OrderCreated    answered with StockReserved or StockReservationRejected: all lines or none
+    OrderCancelled  the reservation is released
+    OrderShipped    the reservation is deducted
+
+Every stream that the batch touches is loaded once; orders are decided one after another, each on what the one
+before it left; everything is appended in the transaction of the batch. Two consumers that want the same product
+meet at its stream's expected version: one of them wins, the other one's batch is decided again on the new stock.
+"""
+
+from collections.abc import Sequence
+
+from chassis.unit_of_work import UnitOfWork
+
+from chassis.events import RecordedEvent
+from inventory_service.domain import (
+    PRODUCT,
+    RESERVATION,
+    AnswerOrder,
+    DeductReservation,
+    ReleaseReservation,
+    ReservationCommand,
+    ledger_commands,
+    merged,
+    shortages,
+)
+from schemas.events.inventory import ReservedLine, product_stream, reservation_stream
+from schemas.events.orders import OrderCancelled, OrderCreated, OrderShipped
+
+CONSUMER = "inventory-service.stock"
+OrderEvent = OrderCreated | OrderCancelled | OrderShipped
+HANDLES = frozenset({OrderCreated.event_type, OrderCancelled.event_type, OrderShipped.event_type})
+
+
+async def keep_stock(batch: Sequence[RecordedEvent], unit: UnitOfWork) -> None:
+    """Decides a batch of order events, in their order. Answered before: nothing happens again."""
+    heard = [(recorded, event) for recorded in batch if isinstance(event := recorded.event, OrderEvent)]
+    await _load([event for _, event in heard], unit)
+    for recorded, event in heard:
+        stream = reservation_stream(event.order_id)
+        for answer in await unit.execute(RESERVATION, stream, _command(event, unit), recorded):
+            for sku, command in ledger_commands(answer):
+                await unit.execute(PRODUCT, product_stream(sku), command, recorded)
+
+
+def _command(event: OrderEvent, unit: UnitOfWork) -> ReservationCommand:
+    match event:
+        case OrderCreated(order_id=order_id):
+            lines = _lines(event)
+            products = {line.sku: unit.state(PRODUCT, product_stream(line.sku)) for line in lines}
+            return AnswerOrder(order_id, lines, shortages(lines, products))
+        case OrderCancelled(order_id=order_id):
+            return ReleaseReservation(order_id)
+        case OrderShipped(order_id=order_id):
+            return DeductReservation(order_id)
+
+
+async def _load(events: Sequence[OrderEvent], unit: UnitOfWork) -> None:
+    """Two queries a batch: what the orders hold already, then every product that is wanted or held."""
+    reservations = {reservation_stream(event.order_id) for event in events}
+    await unit.load(RESERVATION, reservations)
+    wanted = {line.sku for event in events if isinstance(event, OrderCreated) for line in event.lines}
+    held = {line.sku for stream in reservations for line in unit.state(RESERVATION, stream).lines}
+    await unit.load(PRODUCT, {product_stream(sku) for sku in wanted | held})
+
+
+def _lines(order: OrderCreated) -> tuple[ReservedLine, ...]:
+    return merged((line.sku, line.quantity) for line in order.lines)
