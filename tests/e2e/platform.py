@@ -58,7 +58,13 @@ class Platform:
         return sku
 
     async def place(
-        self, customer: Customer, sku: str, quantity: int = 1, *, key: str | None = None, wait: int | None = None
+        self,
+        customer: Customer,
+        sku: str,
+        quantity: int = 1,
+        *,
+        key: str | None = None,
+        wait: int | None = None,
     ) -> httpx.Response:
         """POST /orders; with `wait`, prefer the answer after the decision."""
         headers = {**customer.headers, "Idempotency-Key": key or uuid4().hex}

@@ -20,7 +20,9 @@ async def test_an_order_is_confirmed_and_its_customer_is_told(platform: Platform
     assert len(await platform.mailed(customer, "received", "confirmed")) == 2
 
 
-async def test_an_order_for_more_than_there_is_is_rejected_and_says_what_is_missing(platform: Platform) -> None:
+async def test_an_order_for_more_than_there_is_is_rejected_and_says_what_is_missing(
+    platform: Platform,
+) -> None:
     customer, sku = await platform.register(), await platform.list_product(stock=1)
 
     order_id = await platform.placed(customer, sku, 2)
@@ -36,7 +38,9 @@ async def test_a_cancelled_order_gives_its_stock_back(platform: Platform) -> Non
     order_id = await platform.placed(customer, sku, 3)
     await platform.becomes(customer, order_id, "confirmed")
 
-    answer = await platform.command(f"/orders/{order_id}/cancel", {"reason": "changed my mind"}, customer.headers)
+    answer = await platform.command(
+        f"/orders/{order_id}/cancel", {"reason": "changed my mind"}, customer.headers
+    )
 
     assert answer.status_code == 200, answer.text
     await platform.stock_becomes(sku, on_hand=3, reserved=0)

@@ -14,12 +14,16 @@ async def place_burst(platform: Platform, customer: Customer, sku: str) -> list[
     return list(await asyncio.gather(*(platform.placed(customer, sku) for _ in range(BURST))))
 
 
-@pytest.mark.parametrize("down", ["inventory", "notification", "user", "mailbox", "kafka", "postgres-inventory"])
+@pytest.mark.parametrize(
+    "down", ["inventory", "notification", "user", "mailbox", "kafka", "postgres-inventory"]
+)
 async def test_orders_go_through_while_it_is_down_and_finish_after_it_is_back(
     platform: Platform, stack: Stack, down: str
 ) -> None:
     customer, sku = await platform.register(), await platform.list_product(stock=BURST)
-    first = await platform.place(customer, sku, 1, wait=30)  # the SKU has reached the order service's catalogue
+    first = await platform.place(
+        customer, sku, 1, wait=30
+    )  # the SKU has reached the order service's catalogue
     assert first.json()["status"] == "confirmed"
 
     await stack.stop(down)
@@ -34,7 +38,9 @@ async def test_orders_go_through_while_it_is_down_and_finish_after_it_is_back(
     await platform.mail_count_becomes(customer, 2 * (BURST + 1))
 
 
-async def test_what_was_acknowledged_survives_a_killed_order_service(platform: Platform, stack: Stack) -> None:
+async def test_what_was_acknowledged_survives_a_killed_order_service(
+    platform: Platform, stack: Stack
+) -> None:
     customer, sku = await platform.register(), await platform.list_product(stock=BURST)
     await platform.place(customer, sku, 1, wait=30)
 
