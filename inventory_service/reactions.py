@@ -10,10 +10,11 @@ meet at its stream's expected version: one of them wins, the other one's batch i
 """
 
 from collections.abc import Sequence
-
-from chassis.unit_of_work import UnitOfWork
+from typing import cast
 
 from chassis.events import RecordedEvent
+from chassis.reactions import Reactions
+from chassis.unit_of_work import UnitOfWork
 from inventory_service.domain import (
     PRODUCT,
     RESERVATION,
@@ -28,20 +29,30 @@ from inventory_service.domain import (
 from schemas.events.inventory import ReservedLine, product_stream, reservation_stream
 from schemas.events.orders import OrderCancelled, OrderCreated, OrderShipped
 
-CONSUMER = "inventory-service.stock"
 OrderEvent = OrderCreated | OrderCancelled | OrderShipped
-HANDLES = frozenset({OrderCreated.event_type, OrderCancelled.event_type, OrderShipped.event_type})
+
+stock = Reactions("inventory-service.stock", RESERVATION)
 
 
+@stock.batch(OrderCreated, OrderCancelled, OrderShipped)
 async def keep_stock(batch: Sequence[RecordedEvent], unit: UnitOfWork) -> None:
-    """Decides a batch of order events, in their order. Answered before: nothing happens again."""
-    heard = [(recorded, event) for recorded in batch if isinstance(event := recorded.event, OrderEvent)]
+    """Decides a batch of order events, in their order. What was answered before is not answered again."""
+    heard = [(recorded, cast(OrderEvent, recorded.event)) for recorded in batch]
     await _load([event for _, event in heard], unit)
     for recorded, event in heard:
         stream = reservation_stream(event.order_id)
         for answer in await unit.execute(RESERVATION, stream, _command(event, unit), recorded):
             for sku, command in ledger_commands(answer):
                 await unit.execute(PRODUCT, product_stream(sku), command, recorded)
+
+
+async def _load(events: Sequence[OrderEvent], unit: UnitOfWork) -> None:
+    """Two queries a batch: what its orders hold already, then every product that is wanted or held."""
+    reservations = {reservation_stream(event.order_id) for event in events}
+    await unit.load(RESERVATION, reservations)
+    wanted = {line.sku for event in events if isinstance(event, OrderCreated) for line in event.lines}
+    held = {line.sku for stream in reservations for line in unit.state(RESERVATION, stream).lines}
+    await unit.load(PRODUCT, {product_stream(sku) for sku in wanted | held})
 
 
 def _command(event: OrderEvent, unit: UnitOfWork) -> ReservationCommand:
@@ -54,15 +65,6 @@ def _command(event: OrderEvent, unit: UnitOfWork) -> ReservationCommand:
             return ReleaseReservation(order_id)
         case OrderShipped(order_id=order_id):
             return DeductReservation(order_id)
-
-
-async def _load(events: Sequence[OrderEvent], unit: UnitOfWork) -> None:
-    """Two queries a batch: what the orders hold already, then every product that is wanted or held."""
-    reservations = {reservation_stream(event.order_id) for event in events}
-    await unit.load(RESERVATION, reservations)
-    wanted = {line.sku for event in events if isinstance(event, OrderCreated) for line in event.lines}
-    held = {line.sku for stream in reservations for line in unit.state(RESERVATION, stream).lines}
-    await unit.load(PRODUCT, {product_stream(sku) for sku in wanted | held})
 
 
 def _lines(order: OrderCreated) -> tuple[ReservedLine, ...]:

@@ -1,0 +1,1 @@
+"""What inventory can be asked for. One file per read model."""
