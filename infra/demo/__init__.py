@@ -1,0 +1,1 @@
+"""The main job, played over the platform's public doors."""
