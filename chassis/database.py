@@ -1,0 +1,124 @@
+"""Connections to the service's own Postgres, and which of its errors are worth another try."""
+
+import select
+import time
+from typing import Any
+
+from psycopg import AsyncConnection, Error, OperationalError
+from psycopg.errors import QueryCanceled
+from psycopg_pool import AsyncConnectionPool, PoolClosed
+
+Connection = AsyncConnection[tuple[Any, ...]]
+Pool = AsyncConnectionPool[Connection]
+
+ACQUIRE_TIMEOUT = 5.0  # seconds until PoolTimeout when no connection is to be had
+
+_SERVER_OPTIONS = {
+    # Tables start empty: a cached plan would scan them sequentially long after they have grown.
+    "plan_cache_mode": "force_custom_plan",
+    # A process that hangs inside a transaction must not hold its locks for ever.
+    "idle_in_transaction_session_timeout": "60s",
+    "timezone": "UTC",
+}
+_NETWORK = {
+    "connect_timeout": 3,  # seconds
+    "keepalives_idle": 10,  # seconds
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # milliseconds until an unanswered write fails
+}
+
+# SQLSTATEs of faults that pass: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_TRANSIENT_STATES = frozenset(
+    {
+        "25006",  # read-only: the server was demoted, or we are connected to a stand-by
+        "25P03",  # idle in transaction for too long
+        "55P03",  # lock not available
+        "57P01",  # admin shutdown
+        "57P02",  # crash shutdown
+        "57P03",  # cannot connect now
+        "57P05",  # idle session timeout
+        "58030",  # I/O error
+    }
+)
+_TRANSIENT_CLASSES = frozenset(
+    {"08", "40", "53"}
+)  # connection, rollback (deadlock ...), resources (disk full ...)
+
+
+def open_pool(url: str, *, name: str, max_size: int, min_size: int = 1) -> Pool:
+    """A connection pool; use it as `async with open_pool(...) as pool`.
+
+    It opens without waiting, so that a service starts while Postgres is down; taking a connection raises
+    PoolTimeout after ACQUIRE_TIMEOUT seconds. Connections are in autocommit mode: a single statement is its own
+    transaction (one round trip), several need `async with connection.transaction()`.
+    """
+    return _pool(url, name, min_size, max_size, _SERVER_OPTIONS)
+
+
+def open_read_only_pool(url: str, *, name: str, max_size: int, min_size: int = 1) -> Pool:
+    """As `open_pool`, but Postgres refuses every write."""
+    return _pool(url, name, min_size, max_size, _SERVER_OPTIONS | {"default_transaction_read_only": "on"})
+
+
+def _pool(url: str, name: str, min_size: int, max_size: int, options: dict[str, str]) -> Pool:
+    return _CheckedPool(
+        url,
+        name=name,
+        min_size=min(min_size, max_size),
+        max_size=max_size,
+        open=False,
+        timeout=ACQUIRE_TIMEOUT,
+        # The pool's pause between attempts doubles up to this; then the next request for a connection tries anew.
+        reconnect_timeout=4.0,
+        kwargs={
+            "autocommit": True,
+            "application_name": name,
+            "options": " ".join(f"-c {key}={value}" for key, value in options.items()),
+            **_NETWORK,
+        },
+    )
+
+
+class _CheckedPool(AsyncConnectionPool[Connection]):
+    """Never hands out a connection that the server has closed meanwhile.
+
+    The library's own check costs a round trip per use. But a server that restarted has sent something (its
+    farewell, the end of the stream), and nobody else writes to an idle connection: only then we look closer.
+    """
+
+    async def getconn(self, timeout: float | None = None) -> Connection:
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            connection = await super().getconn(max(0.0, deadline - time.monotonic()))
+            if not _readable(connection):
+                return connection
+            try:
+                await self.check_connection(connection)
+            except BaseException as error:
+                await connection.close()
+                await self.putconn(connection)
+                if not isinstance(error, Error):
+                    raise
+            else:
+                return connection
+
+
+def _readable(connection: Connection) -> bool:
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether `error` comes from a database that is away, overloaded or busy, so that trying again later can help.
+
+    True for a lost or refused connection, a pool timeout, a deadlock or serialization failure, a server that
+    shuts down, starts up or is read-only during a failover, and a full disk. False for everything else: our own
+    mistakes, refused constraints, cancelled statements.
+    """
+    if not isinstance(error, Error) or isinstance(error, PoolClosed):
+        return False
+    if error.sqlstate is not None:
+        return error.sqlstate in _TRANSIENT_STATES or error.sqlstate[:2] in _TRANSIENT_CLASSES
+    return isinstance(error, OperationalError) and not isinstance(error, QueryCanceled)

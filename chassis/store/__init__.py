@@ -1,0 +1,23 @@
+"""The event store. See docs/event-store.md."""
+
+from chassis.store.event_store import EventStore
+from chassis.store.model import (
+    ANY,
+    NO_STREAM,
+    Appended,
+    EventIdsReused,
+    StoreClosed,
+    StreamAppend,
+    WrongExpectedVersion,
+)
+
+__all__ = [
+    "ANY",
+    "NO_STREAM",
+    "Appended",
+    "EventIdsReused",
+    "EventStore",
+    "StoreClosed",
+    "StreamAppend",
+    "WrongExpectedVersion",
+]

@@ -1,0 +1,123 @@
+"""The event store: append with an expected version, read a stream, read everything in order."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, LiteralString, Self
+from uuid import UUID
+
+from psycopg.pq import TransactionStatus
+from psycopg_pool import AsyncConnectionPool
+
+from chassis.database import Connection
+from chassis.events import EventRegistry, RecordedEvent
+from chassis.store import rows
+from chassis.store.appending import AppendRequest, append_group
+from chassis.store.group_commit import GroupCommit
+from chassis.store.model import Appended, StreamAppend
+from chassis.wakeup import Wakeup
+
+
+class EventStore:
+    """The event store of one service, in that service's Postgres. See docs/event-store.md.
+
+    Use it as `async with EventStore(...) as store`; on exit the appends that were accepted are finished.
+    Every method raises psycopg.Error (see chassis.database.is_transient) when the database does not do its part.
+    """
+
+    def __init__(
+        self, pool: AsyncConnectionPool[Connection], registry: EventRegistry, *, wakeup: Wakeup | None = None
+    ) -> None:
+        self.wakeup = wakeup or Wakeup()
+        self._pool = pool
+        self._registry = registry
+        self._group_commit = GroupCommit(pool, on_commit=self.wakeup.notify)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._group_commit.drain()
+
+    async def append(self, appends: Sequence[StreamAppend]) -> tuple[Appended, ...]:
+        """Append to one or several streams, all or none; returns when the events are durable.
+
+        Event ids that are in the store already make it a no-op that returns the first result (`replayed`), so
+        repeating an append whose outcome is unknown is safe. Raises WrongExpectedVersion with the actual version,
+        EventIdsReused, ValueError for malformed input, StoreClosed during shutdown. Concurrent calls share a
+        transaction. When the caller is cancelled its events may or may not be appended.
+        """
+        return await self._group_commit.submit(AppendRequest(appends))
+
+    async def append_in(
+        self, connection: Connection, appends: Sequence[StreamAppend]
+    ) -> tuple[Appended, ...]:
+        """As `append`, as a part of the caller's transaction on `connection`.
+
+        It must be the transaction's last statement: every other append waits until its commit. Afterwards call
+        `wakeup.notify()`. When it raises, roll back.
+        """
+        if connection.info.transaction_status != TransactionStatus.INTRANS:
+            raise RuntimeError("append_in needs an open transaction: async with connection.transaction()")
+        (outcome,) = await append_group(connection, [AppendRequest(appends)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def read_stream(
+        self, stream_id: str, *, after_version: int = 0, limit: int | None = None
+    ) -> list[RecordedEvent]:
+        """The stream's events after `after_version`, in version order; none when it does not exist."""
+        async with self._pool.connection() as connection:
+            return await rows.fetch_events(
+                connection, rows.OF_STREAM, (stream_id, after_version, limit), self._registry
+            )
+
+    async def read_streams(
+        self, after_versions: Mapping[str, int], *, connection: Connection | None = None
+    ) -> dict[str, list[RecordedEvent]]:
+        """Several streams at once: stream id -> its events after the given version. Every stream asked for is a key."""
+        streams: dict[str, list[RecordedEvent]] = {stream_id: [] for stream_id in after_versions}
+        parameters = (list(after_versions), list(after_versions.values()))
+        async with self._connection(connection) as borrowed:
+            for event in await rows.fetch_events(borrowed, rows.OF_STREAMS, parameters, self._registry):
+                streams[event.stream_id].append(event)
+        return streams
+
+    async def read_all(
+        self, *, after: int, limit: int, connection: Connection | None = None
+    ) -> list[RecordedEvent]:
+        """At most `limit` events after position `after`, in position order.
+
+        Whoever reads on from the last position never misses an event: positions become visible in order.
+        """
+        async with self._connection(connection) as borrowed:
+            return await rows.fetch_events(borrowed, rows.OF_ALL, (after, limit), self._registry)
+
+    async def find(self, event_ids: Sequence[UUID]) -> list[RecordedEvent]:
+        """Those of the events that exist, in position order."""
+        async with self._pool.connection() as connection:
+            return await rows.fetch_events(connection, rows.BY_ID, (list(event_ids),), self._registry)
+
+    async def head(self) -> int:
+        """The position of the last event; 0 when there is none."""
+        return int(await self._scalar("SELECT coalesce(max(position), 0) FROM public.events"))
+
+    async def epoch(self) -> UUID:
+        """The identity of this store; another one after a backup was restored."""
+        return UUID(str(await self._scalar("SELECT epoch FROM public.store_identity")))
+
+    async def _scalar(self, query: LiteralString) -> Any:
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(query)).fetchone()
+        return row[0] if row else None
+
+    @asynccontextmanager
+    async def _connection(self, given: Connection | None) -> AsyncIterator[Connection]:
+        if given is not None:
+            yield given
+        else:
+            async with self._pool.connection() as connection:
+                yield connection

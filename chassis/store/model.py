@@ -1,0 +1,59 @@
+"""What goes into the event store and what comes back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chassis.events import NewEvent
+
+NO_STREAM = 0
+"""Expected version of a stream that must not exist yet."""
+ANY = -1
+"""Expected version when it doesn't matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAppend:
+    """Events for the end of one stream, on condition that it is at `expected_version` (exact, NO_STREAM or ANY)."""
+
+    stream_id: str
+    expected_version: int
+    events: Sequence[NewEvent]
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where the last event of a StreamAppend is.
+
+    `replayed`: the same event ids were appended before, nothing was written, and this is the first result. Its
+    `stream_id` is then the stream that they are in.
+    """
+
+    stream_id: str
+    version: int
+    position: int
+    replayed: bool
+
+
+class WrongExpectedVersion(Exception):
+    """Somebody else appended to the stream. `actual` is its version (0: it does not exist)."""
+
+    def __init__(self, stream_id: str, expected: int, actual: int) -> None:
+        super().__init__(f"stream {stream_id} is at version {actual}, not {expected}")
+        self.stream_id = stream_id
+        self.expected = expected
+        self.actual = actual
+
+
+class EventIdsReused(Exception):
+    """Some of the event ids are in the store already, but not just as one earlier append left them."""
+
+    def __init__(self, stream_id: str) -> None:
+        super().__init__(
+            f"some event ids of the append to {stream_id} are in the store already, others are not:"
+            " repeat an append with all of its events unchanged, or give new events new ids"
+        )
+        self.stream_id = stream_id
+
+
+class StoreClosed(RuntimeError):
+    """The event store is shutting down and takes no more appends."""
