@@ -16,7 +16,8 @@ from chassis.events import EventRegistry, Metadata, RecordedEvent
 Headers = list[tuple[str, bytes]]
 
 CONTENT_TYPE = "application/json"
-_BIGINT_MAX = 2**63 - 1  # what the database can hold
+_INTEGER_MAX = 2**31 - 1  # what the database can hold
+_BIGINT_MAX = 2**63 - 1
 
 
 class ConsumedRecord(Protocol):
@@ -96,7 +97,7 @@ def from_record(topic: str, record: ConsumedRecord, registry: EventRegistry) -> 
         raise MalformedRecord("value", "is missing")
     event_type = _text(headers, "ce_type")
     event = RecordedEvent(
-        position=_number(headers, "millrace_position"),
+        position=_number(headers, "millrace_position", _BIGINT_MAX),
         stream_id=stream_id,
         version=_number(headers, "millrace_version"),
         event_id=_uuid(headers, "ce_id"),
@@ -168,15 +169,15 @@ def _expect(headers: Mapping[str, bytes], name: str, expected: str) -> None:
         raise MalformedRecord(name, f"is {value!r}, expected {expected!r}")
 
 
-def _number(headers: Mapping[str, bytes], name: str) -> int:
-    return _positive(name, _text(headers, name))
+def _number(headers: Mapping[str, bytes], name: str, maximum: int = _INTEGER_MAX) -> int:
+    return _positive(name, _text(headers, name), maximum)
 
 
-def _positive(name: str, value: str) -> int:
+def _positive(name: str, value: str, maximum: int = _INTEGER_MAX) -> int:
     # Not int() alone: it also takes "+1", " 1 " and "1_0".
     number = int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
-    if not 1 <= number <= _BIGINT_MAX:
-        raise MalformedRecord(name, f"is {value!r}, expected a number from 1 to {_BIGINT_MAX}")
+    if not 1 <= number <= maximum:
+        raise MalformedRecord(name, f"is {value!r}, expected a number from 1 to {maximum}")
     return number
 
 

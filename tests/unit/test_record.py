@@ -123,6 +123,7 @@ def test_a_missing_header_is_named(name: str) -> None:
         ("content-type", b"text/plain"),
         ("millrace_version", b"0"),
         ("millrace_version", b"-1"),
+        ("millrace_version", b"2147483648"),
         ("millrace_position", b" 1_0 "),
         ("millrace_position", b"9223372036854775808"),
         ("millrace_epoch", b"?"),

@@ -1,0 +1,200 @@
+"""The projector: tails the service's own store into a read model, with exactly-once effect."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import psycopg
+import structlog
+
+from chassis.backoff import Backoff
+from chassis.database import Connection, Pool, is_transient
+from chassis.events import RecordedEvent
+from chassis.loop_worker import AdaptivePoll, LoopWorker
+from chassis.read_model import ReadModel
+from chassis.service import Health, Role
+from chassis.store import EventStore
+from chassis.wakeup import Wakeup
+
+log = structlog.get_logger(__name__)
+
+_CREATE_CHECKPOINT = """
+    INSERT INTO projection_checkpoints (read_model, version, position) VALUES (%s, %s, 0) ON CONFLICT DO NOTHING
+"""
+_LOCK_CHECKPOINT = """
+    SELECT position FROM projection_checkpoints WHERE read_model = %s AND version = %s FOR UPDATE
+"""
+_MOVE_CHECKPOINT = """
+    UPDATE projection_checkpoints SET position = %s, updated_at = clock_timestamp()
+    WHERE read_model = %s AND version = %s
+"""
+# A read model can be filled again from its checkpoint, which is in the same transaction: no fsync is needed.
+_SETTINGS = "SELECT set_config('search_path', %s, true), set_config('synchronous_commit', 'off', true)"
+
+
+class ProjectorState(StrEnum):
+    """What a projector is doing."""
+
+    STARTING = "starting"
+    PROJECTING = "projecting"
+    NO_DATABASE = "no database"
+    POISONED = "poisoned"
+    STOPPED = "stopped"
+
+
+class Projector(LoopWorker):
+    """Applies the store's events to `read_model`, batch by batch, in position order.
+
+    The model's changes and its checkpoint are one transaction, and the checkpoint row is locked from its
+    start: a crash repeats nothing and skips nothing, and several processes may run the same projector.
+
+    A transient fault is retried. An event that can't be applied stops this projector for good: it says which
+    one, and its health is "not alive". An event is never skipped: the rows would be wrong without a trace.
+    """
+
+    role = Role.CONSUMERS
+
+    def __init__(
+        self,
+        store: EventStore,
+        read_model: ReadModel,
+        pool: Pool,
+        *,
+        batch_size: int = 2000,
+        poll: AdaptivePoll | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        super().__init__(drain_timeout=5.0)
+        self.name = f"projector {read_model.name} v{read_model.version}"
+        self.projected = Wakeup()
+        """Notified after each batch: whoever waits to read their own writes looks again."""
+        self.position = 0
+        """The checkpoint as last seen by this process."""
+        self._store = store
+        self._model = read_model
+        self._key = (read_model.name, read_model.version)
+        self._pool = pool
+        self._batch_size = batch_size
+        self._limit = batch_size
+        self._poll = poll or AdaptivePoll(initial=0.05, maximum=1.0)
+        self._backoff = backoff or Backoff(initial=0.1, maximum=5.0)
+        self._state = ProjectorState.STARTING
+        self._detail = ""
+
+    @property
+    def state(self) -> ProjectorState:
+        """What it is doing right now."""
+        return self._state
+
+    def health(self) -> Health:
+        """Not alive once an event could not be applied, or when the loop stopped moving."""
+        patience = 60.0 + 2 * self._poll.maximum
+        return Health(
+            alive=self._state is not ProjectorState.POISONED and self.seconds_since_beat < patience,
+            ready=self._state is ProjectorState.PROJECTING,
+            detail=f"{self._state}: {self._detail}" if self._detail else str(self._state),
+            needed=False,
+        )
+
+    def _wake(self) -> None:
+        self._store.wakeup.notify(from_elsewhere=True)
+
+    async def _loop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._project()
+            except psycopg.Error as error:
+                if not is_transient(error):
+                    raise
+                self._enter(ProjectorState.NO_DATABASE, str(error))
+                await self._pause(self._backoff.next_delay())
+            except _NotApplicable as poison:
+                if len(poison.events) == 1:
+                    await self._stop_loudly(poison)
+                # Narrow the batch until the event that can't be applied stands alone.
+                self._limit = max(1, len(poison.events) // 4)
+        self._enter(ProjectorState.STOPPED)
+
+    async def _project(self) -> None:
+        """Apply batches until stopped and caught up."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_CREATE_CHECKPOINT, self._key)
+        while True:
+            self._beat()
+            seen = self._store.wakeup.generation  # before the read: an append after it is not missed
+            count = await self._apply_batch()
+            self._enter(ProjectorState.PROJECTING)
+            self._backoff.reset()
+            if count:
+                self._poll.reset()
+                self._limit = min(self._limit * 2, self._batch_size)
+            elif self._stopping.is_set():
+                return
+            else:
+                await self._wait(seen)
+
+    async def _apply_batch(self) -> int:
+        """One transaction: lock the checkpoint, read on from it, apply, move it. Returns how many events."""
+        async with self._pool.connection() as connection, connection.transaction():
+            cursor = await connection.execute(_LOCK_CHECKPOINT, self._key)
+            row = await cursor.fetchone()
+            if row is None:
+                raise LookupError(f"the checkpoint of {self._model.schema} was deleted while it was in use")
+            # A statement after the lock sees what its last holder committed, and so does the next one.
+            checkpoint: int = row[0]
+            events = await self._store.read_all(after=checkpoint, limit=self._limit, connection=connection)
+            if events:
+                await connection.execute(_SETTINGS, (f"{self._model.schema}, public",))
+                await self._apply(connection, events)
+                checkpoint = events[-1].position
+                await connection.execute(_MOVE_CHECKPOINT, (checkpoint, *self._key))
+        # Behind the commit; also when another process has moved on, so that waiters here learn of it.
+        if checkpoint != self.position:
+            self.position = checkpoint
+            self.projected.notify()
+        return len(events)
+
+    async def _apply(self, connection: Connection, events: Sequence[RecordedEvent]) -> None:
+        handled = [event for event in events if event.event_type in self._model.handles]
+        if not handled:
+            return
+        try:
+            await self._model.apply(connection, handled)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            raise _NotApplicable(events) from error
+
+    async def _wait(self, seen: int) -> None:
+        """Until there may be something new. A timeout alone costs one cheap query, no transaction with a lock."""
+        while not await self._store.wakeup.wait(self._poll.next(), since=seen):
+            self._beat()
+            if await self._store.head() > self.position:
+                return
+
+    async def _stop_loudly(self, poison: "_NotApplicable") -> None:
+        event = poison.events[0]
+        where = f"position {event.position}, {event.event_type} version {event.version} of {event.stream_id}"
+        log.error("projector stopped", read_model=self._model.schema, event=where, exc_info=poison.__cause__)
+        self._enter(ProjectorState.POISONED, f"{where}: {poison.__cause__!r}")
+        await self._stopping.wait()
+
+    def _enter(self, state: ProjectorState, detail: str = "") -> None:
+        if (self._state, self._detail) == (state, detail):
+            return
+        self._state, self._detail = state, detail
+        level = log.warning if state is ProjectorState.NO_DATABASE else log.info
+        level(
+            "projector",
+            read_model=self._model.schema,
+            state=str(state),
+            detail=detail,
+            position=self.position,
+        )
+
+
+class _NotApplicable(Exception):
+    """The read model's `apply` failed on these events for a reason that trying again won't change."""
+
+    def __init__(self, events: Sequence[RecordedEvent]) -> None:
+        super().__init__(f"{len(events)} events from position {events[0].position}")
+        self.events = events

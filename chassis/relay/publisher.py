@@ -1,0 +1,160 @@
+"""Sending chunks of events to a topic such that no stream is ever seen out of order there.
+
+Each chunk goes as one record batch a partition, and all acknowledgements are awaited before anything else is
+sent. So a batch that fails can't be overtaken by a later one, and whoever starts again at the cursor (after a
+failure, or as a new leader beside an old one that has not noticed yet) sends from a point up to which the topic
+is complete: first occurrences of a stream's versions are in order, whatever else is repeated.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
+from itertools import zip_longest
+from typing import Any
+from uuid import UUID
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.codec import has_lz4
+from aiokafka.partitioner import murmur2
+
+from chassis.events import RecordedEvent
+from chassis.record import to_record
+from chassis.topics import Topic
+
+log = structlog.get_logger(__name__)
+
+CONNECT_TIMEOUT = 10.0
+CLOSE_TIMEOUT = 2.0
+REQUEST_TIMEOUT = 10.0
+MAX_BATCH_BYTES = 512 * 1024  # half of what a broker takes by default
+
+
+class TopicNotReady(Exception):
+    """The topic is missing, or is not what was declared."""
+
+
+class NotAcknowledged(Exception):
+    """The broker did not acknowledge a chunk in time."""
+
+
+@lru_cache(maxsize=65_536)
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of a key: as the Java client and aiokafka's DefaultPartitioner choose it."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+class Publisher:
+    """A connected idempotent producer. After an error it must be thrown away."""
+
+    def __init__(
+        self, producer: AIOKafkaProducer, topic: Topic, epoch: UUID, source: str, ack_timeout: float
+    ) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._epoch = epoch
+        self._source = source
+        self._ack_timeout = ack_timeout
+
+    async def publish(self, chunk: Sequence[RecordedEvent]) -> None:
+        """Send `chunk`; returns when the broker has acknowledged all of it.
+
+        Raises KafkaError or NotAcknowledged: then an unknown part of it arrived.
+        """
+        batches = await self._batches(chunk)
+        try:
+            async with asyncio.timeout(self._ack_timeout):
+                for wave in zip_longest(*batches.values()):
+                    await self._send(dict(zip(batches, wave, strict=True)))
+        except TimeoutError as error:
+            raise NotAcknowledged(
+                f"positions {chunk[0].position} to {chunk[-1].position} were not acknowledged"
+                f" within {self._ack_timeout:g} s"
+            ) from error
+
+    async def _batches(self, chunk: Sequence[RecordedEvent]) -> dict[int, list[Any]]:
+        """The record batches of each partition, in order; several where one would be too large."""
+        batches: dict[int, list[Any]] = {}
+        for event in chunk:
+            key, value, headers = to_record(event, self._epoch, self._topic.generation, self._source)
+            of_partition = batches.setdefault(partition_of(key, self._topic.partitions), [])
+            timestamp = int(event.recorded_at.timestamp() * 1000)
+            record = {"timestamp": timestamp, "key": key, "value": value, "headers": headers}
+            if not of_partition or of_partition[-1].append(**record) is None:
+                of_partition.append(self._producer.create_batch())
+                of_partition[-1].append(**record)  # an empty batch takes any size; the broker judges it
+        return batches
+
+    async def _send(self, wave: dict[int, Any]) -> None:
+        """One batch a partition (None: nothing left for it), in one go."""
+        pending = [
+            await self._producer.send_batch(batch, self._topic.name, partition=partition)
+            for partition, batch in wave.items()
+            if batch is not None
+        ]
+        try:
+            await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+            errors = [future.exception() for future in pending if future.done()]
+        finally:
+            for future in pending:
+                future.cancel()
+        for error in errors:
+            if error is not None:
+                raise error
+
+
+@asynccontextmanager
+async def open_publisher(
+    topic: Topic, *, epoch: UUID, source: str, bootstrap_servers: str, ack_timeout: float = 30.0
+) -> AsyncIterator[Publisher]:
+    """Connect to Kafka. Raises KafkaError or TimeoutError (no broker), TopicNotReady (no such topic)."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers,
+        client_id=f"millrace-relay-{topic.name}",
+        acks="all",
+        enable_idempotence=True,
+        compression_type="lz4" if has_lz4() else None,
+        max_batch_size=MAX_BATCH_BYTES,
+        request_timeout_ms=int(REQUEST_TIMEOUT * 1000),
+        retry_backoff_ms=250,
+    )
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):  # start() alone may wait for a producer id for ever
+            await producer.start()
+            await _check_topic(producer, topic)
+        yield Publisher(producer, topic, epoch, source, ack_timeout)
+    finally:
+        await _close(producer)
+
+
+async def _check_topic(producer: AIOKafkaProducer, topic: Topic) -> None:
+    # Asks for all topics: to ask for this one would create it on a broker that has auto-creation on.
+    found = (await producer.client.fetch_all_metadata()).partitions_for_topic(topic.name)
+    if found is None:
+        raise TopicNotReady(
+            f"topic {topic.name} does not exist; it is created by deployment, never by the relay"
+        )
+    if len(found) != topic.partitions:
+        raise TopicNotReady(
+            f"topic {topic.name} has {len(found)} partitions, declared are {topic.partitions};"
+            " a changed count is a new generation of the topic"
+        )
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    """Disconnect, also from a broker that is gone.
+
+    Not AIOKafkaProducer.stop(): it first waits until every batch is delivered, and an idempotent producer never
+    gives one up, so without a broker it hangs for ever (aiokafka 0.14). Here nothing is worth waiting for: either
+    all is acknowledged, or the chunk is sent again from the cursor.
+    """
+    producer._closed = True
+    sender = producer._sender.sender_task
+    while sender is not None and not sender.done():
+        # When cancelled it still awaits its requests in flight; each further cancellation ends one of them.
+        sender.cancel()
+        await asyncio.wait({sender}, timeout=0.1)
+    with suppress(TimeoutError):  # a frozen peer: the kernel gives the connection up some time later
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await producer.client.close()

@@ -1,0 +1,205 @@
+"""The relay: tails the event store and sends what was appended to the store's topic."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import psycopg
+import structlog
+from aiokafka.errors import KafkaError
+
+from chassis.backoff import Backoff
+from chassis.database import Connection, Pool
+from chassis.events import RecordedEvent
+from chassis.loop_worker import AdaptivePoll, LoopWorker
+from chassis.relay.leadership import Leadership, LeadershipLost, open_session, try_lead
+from chassis.relay.order import VersionGap, VersionOrder
+from chassis.relay.publisher import NotAcknowledged, Publisher, TopicNotReady, open_publisher
+from chassis.service import Health, Role
+from chassis.store import EventStore
+from chassis.topics import Topic
+
+log = structlog.get_logger(__name__)
+
+
+class RelayState(StrEnum):
+    """What the relay is doing; `RelayStatus.detail` says why."""
+
+    STARTING = "starting"
+    STANDBY = "standby"
+    RELAYING = "relaying"
+    NO_DATABASE = "no database"
+    NO_KAFKA = "no kafka"
+    NO_TOPIC = "no topic"
+    BLOCKED = "blocked"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class RelayStatus:
+    """A snapshot for health pages. `position` and `fencing_token` are those of the last leadership here."""
+
+    state: RelayState = RelayState.STARTING
+    detail: str = ""
+    position: int | None = None
+    fencing_token: int | None = None
+    since: float = field(default_factory=time.time)
+
+
+# Whatever is not in here is a programming error and ends the process.
+_FAULTS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], RelayState], ...] = (
+    (LeadershipLost, RelayState.STANDBY),
+    (VersionGap, RelayState.BLOCKED),
+    (TopicNotReady, RelayState.NO_TOPIC),
+    ((KafkaError, NotAcknowledged, OSError), RelayState.NO_KAFKA),  # OSError includes TimeoutError
+    (psycopg.Error, RelayState.NO_DATABASE),
+)
+_RETRIED = tuple(kind for kinds, _ in _FAULTS for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+
+
+class Relay(LoopWorker):
+    """Sends a store's events to `topic` in position order, at least once, never with a gap in a stream.
+
+    One process of a service leads, the others stand by. The cursor moves after the broker's acknowledgement:
+    what was sent but not noted is sent again after a crash, and consumers drop what they have seen.
+
+    Any failure ends the leadership and the producer; after a back-off everything starts anew at the cursor.
+    """
+
+    role = Role.RELAY
+
+    def __init__(
+        self,
+        pool: Pool,
+        url: str,
+        store: EventStore,
+        topic: Topic,
+        source: str,
+        bootstrap_servers: str,
+        *,
+        chunk_size: int = 1000,
+        poll: AdaptivePoll | None = None,
+        standby_interval: float = 1.0,
+        min_interval: float = 0.005,
+        ack_timeout: float = 30.0,
+        backoff: Backoff | None = None,
+    ) -> None:
+        """`url` is for a session of the relay's own. `min_interval` (seconds) between two chunks makes the
+        appends of a busy store share a chunk; after a quiet moment an event is sent at once."""
+        super().__init__()
+        self.name = f"relay {topic.name}"
+        self._pool = pool
+        self._url = url
+        self._store = store
+        self._topic = topic
+        self._source = source
+        self._bootstrap_servers = bootstrap_servers
+        self._chunk_size = chunk_size
+        self._poll = poll or AdaptivePoll(initial=0.05, maximum=1.0)
+        self._standby_interval = standby_interval
+        self._min_interval = min_interval
+        self._ack_timeout = ack_timeout
+        self._backoff = backoff or Backoff(initial=0.2, maximum=5.0)
+        self._status = RelayStatus()
+
+    @property
+    def status(self) -> RelayStatus:
+        """What the relay is doing right now."""
+        return self._status
+
+    def health(self) -> Health:
+        """Not `needed`: commands are accepted without Kafka, their events wait in the store."""
+        status = self._status
+        patience = 30.0 + 2 * max(self._poll.maximum, self._ack_timeout)
+        detail = f"{status.state}: {status.detail}" if status.detail else str(status.state)
+        return Health(
+            alive=self.seconds_since_beat < patience,
+            ready=status.state in (RelayState.RELAYING, RelayState.STANDBY),
+            detail=detail,
+            needed=False,
+        )
+
+    def _wake(self) -> None:
+        self._store.wakeup.notify(from_elsewhere=True)
+
+    async def _loop(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                try:
+                    async with open_session(self._url) as session:
+                        await self._stand_by_then_lead(session)
+                except _RETRIED as fault:
+                    self._note(fault)
+                    await self._pause(self._backoff.next_delay())
+        finally:
+            self._enter(RelayState.STOPPED)
+
+    async def _stand_by_then_lead(self, session: Connection) -> None:
+        while (leadership := await try_lead(session, self._topic)) is None:
+            self._enter(RelayState.STANDBY, "another process leads")
+            await self._pause(self._standby_interval)
+            if self._stopping.is_set():
+                return
+        async with open_publisher(
+            self._topic,
+            epoch=await self._store.epoch(),
+            source=self._source,
+            bootstrap_servers=self._bootstrap_servers,
+            ack_timeout=self._ack_timeout,
+        ) as publisher:
+            await self._lead(leadership, publisher)
+
+    async def _lead(self, leadership: Leadership, publisher: Publisher) -> None:
+        """Send everything beyond the cursor, and then what comes; until stopped and caught up."""
+        order = VersionOrder(self._pool)
+        self._enter(RelayState.RELAYING, leadership=leadership)
+        while True:
+            self._beat()
+            seen = self._store.wakeup.generation  # before the read: an append after it is not missed
+            started = time.monotonic()
+            chunk = await self._store.read_all(after=leadership.position, limit=self._chunk_size)
+            if chunk:
+                await self._send(chunk, leadership, publisher, order)
+                self._poll.reset()
+                self._backoff.reset()
+                if len(chunk) < self._chunk_size:
+                    await asyncio.sleep(max(0.0, started + self._min_interval - time.monotonic()))
+            elif self._stopping.is_set():
+                return
+            else:
+                self._backoff.reset()
+                if not await self._store.wakeup.wait(self._poll.next(), since=seen):
+                    await leadership.confirm()  # quiet: is the session still there?
+
+    async def _send(
+        self,
+        chunk: Sequence[RecordedEvent],
+        leadership: Leadership,
+        publisher: Publisher,
+        order: VersionOrder,
+    ) -> None:
+        await order.check(chunk, sent=leadership.position)
+        await publisher.publish(chunk)
+        await leadership.advance(chunk[-1].position)
+        self._status = RelayStatus(
+            RelayState.RELAYING, "", leadership.position, leadership.fencing_token, self._status.since
+        )
+
+    def _note(self, fault: Exception) -> None:
+        state = next(state for kinds, state in _FAULTS if isinstance(fault, kinds))
+        self._enter(state, str(fault) or type(fault).__name__)
+
+    def _enter(self, state: RelayState, detail: str = "", leadership: Leadership | None = None) -> None:
+        before = self._status
+        position = leadership.position if leadership else before.position
+        token = leadership.fencing_token if leadership else before.fencing_token
+        if (before.state, before.detail) == (state, detail):
+            return  # said already
+        self._status = RelayStatus(state, detail, position, token)
+        level = log.info if state in _CALM else log.error if state is RelayState.BLOCKED else log.warning
+        level("relay", topic=self._topic.name, state=str(state), detail=detail, position=position)
+
+
+_CALM = (RelayState.STARTING, RelayState.STANDBY, RelayState.RELAYING, RelayState.STOPPED)
