@@ -19,7 +19,10 @@ class CommandRefused(Exception):
     """The domain says no. `code` is stable and machine-readable, the message is for people.
 
     `code` becomes the last part of the problem's type over HTTP, `details` its extension members.
+    `current_version` is the version of the stream that it was decided on, once that is known.
     """
+
+    current_version: int | None = None
 
     def __init__(self, code: str, message: str, **details: Any) -> None:
         super().__init__(message)
