@@ -22,12 +22,12 @@ from infra.topology import local_topology
 HELP = """
 Millrace on this machine: Kafka, four Postgres servers, a mailbox and the four services, without Docker.
 
-    millrace demo                 start everything and play orders through it
-    millrace status               what runs, where, since when, how large
-    millrace stop inventory       see orders go through without it …
-    millrace start inventory      … and be confirmed after it is back
-    millrace logs order --follow  what the order service says
-    millrace down                 stop everything; data stays
+[bold]millrace demo[/bold]  start everything and play orders through it\n
+[bold]millrace status[/bold]  what runs, where, since when, how large\n
+[bold]millrace stop inventory[/bold]  see orders go through without it …\n
+[bold]millrace start inventory[/bold]  … and be confirmed after it is back\n
+[bold]millrace logs order --follow[/bold]  what the order service says\n
+[bold]millrace down[/bold]  stop everything; data stays
 
 Data, logs and downloads are in .millrace (MILLRACE_HOME). MILLRACE_PORT_OFFSET=100 moves all ports by 100,
 MILLRACE_KAFKA_PORT=19092 moves one; an error that names a port names its setting too.

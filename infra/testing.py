@@ -112,10 +112,10 @@ def temporary_home() -> Iterator[Home]:
 
 
 def kill_all(home: Home) -> None:
-    """Kills whatever runs in the home."""
-    for pid_file in (home.root / "run").glob("*.json"):
-        process = ManagedProcess(pid_file, home.log(pid_file.stem))
-        process.kill_now()
+    """Kills whatever runs in the home, or in a home inside it."""
+    for pattern in ("run/*.json", "*/run/*.json"):
+        for pid_file in home.root.glob(pattern):
+            ManagedProcess(pid_file, home.log(pid_file.stem)).kill_now()
 
 
 def _remove_abandoned(parent: Path) -> None:

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from infra.local.errors import ComponentError, NotReady
+from infra.local.errors import ComponentError, NotReady, StackError
 from infra.local.home import Home
 from infra.local.ports import Port, require_free
 from infra.local.process import Command, ManagedProcess
@@ -53,16 +53,20 @@ class Component(ABC):
         return self.process.find() is not None
 
     async def start(self, progress: Progress = silent) -> None:
-        """Starts it unless it runs, and returns when it is ready.
+        """Starts it unless it runs (a paused one goes on), and returns when it is ready.
 
         Raises PortTaken, or ComponentError when it ends or is not ready in `start_within` seconds.
         """
-        if not self.running:
-            self.home.create()
-            require_free(self.name, self.ports)
-            await self.prepare(progress)
-            progress(self.name, "starting")
-            self.process.start(self.command())
+        if self.running:
+            if self.process.paused:
+                self.process.resume()
+            await self.wait_ready()
+            return
+        self.home.create()
+        require_free(self.name, self.ports)
+        await self.prepare(progress)
+        progress(self.name, "starting")
+        self.process.start(self.command())
         await self.wait_ready()
         progress(self.name, "ready")
 
@@ -96,12 +100,19 @@ class Component(ABC):
         """Crashes it: SIGKILL to it and its children."""
         await self.process.kill()
 
-    def pause(self) -> None:
-        """Freezes it: connections stay open and nothing answers."""
-        self.process.pause()
+    async def pause(self) -> None:
+        """Freezes it: connections stay open and nothing answers. Raises StackError when it does not run."""
+        self._require_running()
+        await self.process.pause()
 
     def resume(self) -> None:
+        """Lets it go on. Raises StackError when it does not run."""
+        self._require_running()
         self.process.resume()
+
+    def _require_running(self) -> None:
+        if not self.running:
+            raise StackError(f"{self.name} does not run")
 
     def failure(self, why: str) -> ComponentError:
         return ComponentError(self.name, why, self.process.log, self.process.tail())

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from infra.local.errors import StackError
+
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
 INHERITED_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV")
 
@@ -107,9 +109,11 @@ class ManagedProcess:
         self._pid_file.unlink(missing_ok=True)
         return tree
 
-    def pause(self) -> None:
-        """Freezes it and its children (SIGSTOP)."""
+    async def pause(self) -> None:
+        """Freezes it and its children (SIGSTOP), and returns when they are frozen."""
         self._send_all(signal.SIGSTOP)
+        while not self.paused and self.find() is not None:  # a signal is delivered a moment after it was sent
+            await asyncio.sleep(0.01)
 
     def resume(self) -> None:
         """Lets a paused process go on (SIGCONT)."""
@@ -119,11 +123,15 @@ class ManagedProcess:
         """The last lines of the log."""
         return last_lines(self.log, lines)
 
+    @property
+    def paused(self) -> bool:
+        process = self.find()
+        return process is not None and all(is_stopped(member) for member in family(process))
+
     def _send_all(self, number: signal.Signals) -> None:
         process = self.find()
-        if process is None:
-            raise ProcessLookupError("it does not run")
-        send(family(process), number)
+        if process is not None:
+            send(family(process), number)
 
     async def _ended(self, tree: Sequence[psutil.Process], within: float) -> bool:
         deadline = time.monotonic() + within
@@ -167,13 +175,25 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def is_stopped(process: psutil.Process) -> bool:
+    try:
+        return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
-    """Sends a signal to those that still live (psutil checks that the pid was not reused)."""
+    """Sends a signal to those that still live (psutil checks that the pid was not reused).
+
+    Raises StackError when the system forbids it.
+    """
     for process in processes:
         try:
             process.send_signal(number)
         except psutil.NoSuchProcess:
             continue  # it ended in the meantime, which is what any of our signals may do
+        except psutil.AccessDenied:
+            raise StackError(f"no right to signal process {process.pid}: another user started it") from None
 
 
 def last_lines(path: Path, lines: int) -> str:

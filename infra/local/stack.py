@@ -114,7 +114,7 @@ class Stack:
 
     async def pause(self, name: str) -> None:
         """Freezes one component (SIGSTOP)."""
-        self.component(name).pause()
+        await self.component(name).pause()
 
     async def resume(self, name: str) -> None:
         """Lets a frozen component go on (SIGCONT)."""
@@ -193,7 +193,8 @@ class Stack:
         settings[f"{service.prefix}DATABASE_URL"] = self.database_url(service.name)
         for name in service.secrets:
             settings[f"{service.prefix}{name}"] = self._secrets.get(f"{service.name}.{name}")
-        migration = settings | {f"{service.prefix}MIGRATION_DATABASE_URL": migrator}
+        # A running service never holds the login that may change its tables.
+        migration = {f"{service.prefix}MIGRATION_DATABASE_URL": migrator}
         return ServiceProcess(service, self.home, self.topology, serve_env=settings, migrate_env=migration)
 
 

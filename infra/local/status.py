@@ -35,7 +35,7 @@ async def status_of(component: Component) -> ComponentStatus:
     process = component.process.find()
     if process is None:
         return ComponentStatus(component.name, "stopped", component.url, component.process.log)
-    state, detail = await _state(component, process)
+    state, detail = await _state(component)
     return ComponentStatus(
         name=component.name,
         state=state,
@@ -48,8 +48,8 @@ async def status_of(component: Component) -> ComponentStatus:
     )
 
 
-async def _state(component: Component, process: psutil.Process) -> tuple[str, str]:
-    if process.status() == psutil.STATUS_STOPPED:
+async def _state(component: Component) -> tuple[str, str]:
+    if component.process.paused:
         return "paused", ""
     try:
         async with asyncio.timeout(5.0):

@@ -1,0 +1,152 @@
+"""The declaration of the local stack, and what needs no server to be shown."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra.local.errors import StackError
+from infra.local.home import REPOSITORY, Home
+from infra.local.process import ManagedProcess
+from infra.local.secrets import Secrets
+from infra.local.stack import Stack
+from infra.logs import new_lines
+from infra.topology import PORTS, SERVICES, Topology, local_topology
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path)
+    home.create()
+    return home
+
+
+def test_every_service_sees_its_own_settings_only(tmp_path: Path) -> None:
+    stack = Stack(Topology(PORTS), tmp_path, settings={"ORDER_LOG_LEVEL": "debug", "USER_LOG_LEVEL": "error"})
+    secrets = json.loads((tmp_path / "secrets.json").read_text())
+    for service in SERVICES:
+        env = dict(stack.component(service.name).command().env)
+        assert {name.partition("_")[0] for name in env} == {service.name.upper()}
+        foreign = [value for name, value in secrets.items() if service.name not in name]
+        assert not [value for value in foreign if any(value in setting for setting in env.values())]
+        assert not any("migrator" in setting for setting in env.values())
+    assert stack.component("order").command().env["ORDER_LOG_LEVEL"] == "debug"
+
+
+def test_a_service_that_asks_another_is_told_where_it_is() -> None:
+    topology = Topology(PORTS)
+    order, _inventory, notification, user = SERVICES
+    assert topology.settings(order)["ORDER_INVENTORY_GRPC_TARGET"] == "127.0.0.1:9002"
+    assert topology.settings(notification)["NOTIFICATION_USER_GRPC_TARGET"] == "127.0.0.1:9004"
+    assert topology.settings(notification)["NOTIFICATION_SMTP_PORT"] == "1025"
+    assert not [name for name in topology.settings(user) if "TARGET" in name or "SMTP" in name]
+
+
+def test_ports_move_all_together_or_one_by_one() -> None:
+    topology = local_topology({"MILLRACE_PORT_OFFSET": "100", "MILLRACE_KAFKA_PORT": "19092"})
+    assert topology.ports["ORDER_HTTP"] == 8101
+    assert topology.ports["KAFKA"] == 19092
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"MILLRACE_PORT_OFFSET": "a lot"}, "MILLRACE_PORT_OFFSET: 'a lot' is not a whole number"),
+        ({"MILLRACE_SMTP_PORT": "70000"}, "MILLRACE_SMTP_PORT: 70000 is not a port"),
+        ({"MILLRACE_SMTP_PORT": "9092"}, "MILLRACE_SMTP_PORT and MILLRACE_KAFKA_PORT are both 9092"),
+    ],
+)
+def test_a_port_that_can_not_be_is_refused_by_the_name_of_its_setting(
+    environ: dict[str, str], message: str
+) -> None:
+    with pytest.raises(StackError, match=message):
+        local_topology(environ)
+
+
+def test_secrets_are_made_once_and_only_their_owner_reads_them(home: Home) -> None:
+    first = Secrets(home).get("postgres.service")
+    assert Secrets(home).get("postgres.service") == first
+    assert Secrets(home).get("postgres.migrator") != first
+    assert home.secrets.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_damaged_secrets_file_is_not_replaced(home: Home) -> None:
+    home.secrets.write_text("{")
+    with pytest.raises(StackError, match="damaged"):
+        Secrets(home).get("postgres.service")
+    assert home.secrets.read_text() == "{"
+
+
+def test_a_pid_that_now_belongs_to_another_process_is_not_taken_for_ours(home: Home) -> None:
+    process = ManagedProcess(home.pid_file("kafka"), home.log("kafka"))
+    me = psutil.Process()
+    home.pid_file("kafka").write_text(json.dumps({"pid": me.pid, "created": me.create_time()}))
+    assert process.find() == me
+    home.pid_file("kafka").write_text(json.dumps({"pid": me.pid, "created": me.create_time() - 60}))
+    assert process.find() is None
+
+
+async def test_only_one_command_at_a_time_starts_or_stops_a_stack(tmp_path: Path) -> None:
+    stack = Stack(Topology(PORTS, services=()), tmp_path)
+    with stack._exclusively(), pytest.raises(StackError, match="another command"):
+        await Stack(Topology(PORTS, services=()), tmp_path).down()
+    await stack.down()
+
+
+def test_following_a_log_gives_whole_lines_also_after_it_was_rotated(tmp_path: Path) -> None:
+    log = tmp_path / "order.log"
+    log.write_text("old\n")
+    lines = new_lines(log)
+    assert next(lines) == []
+    with log.open("a") as file:
+        file.write("one\ntw")
+    assert next(lines) == ["one"]
+    with log.open("a") as file:
+        file.write("o\n")
+    assert next(lines) == ["two"]
+    log.write_text("new\n")
+    assert next(lines) == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "message"),
+    [
+        (["status"], {"MILLRACE_PORT_OFFSET": "x"}, "MILLRACE_PORT_OFFSET"),
+        (["start", "kafak"], {}, "no component 'kafak'"),
+        (["pause", "kafka"], {}, "kafka does not run"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong_in_one_line(
+    arguments: list[str], environ: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "infra.cli", *arguments],
+        env=os.environ | environ | {"MILLRACE_HOME": str(tmp_path)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_status_is_also_told_to_programs(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "infra.cli", "status", "--json"],
+        env=os.environ | {"MILLRACE_HOME": str(tmp_path)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    components = {status["name"]: status["state"] for status in json.loads(result.stdout)}
+    assert components["order"] == "stopped"
+    assert len(components) == 10
