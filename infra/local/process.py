@@ -7,7 +7,7 @@ import pwd
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,8 +112,8 @@ class ManagedProcess:
     async def pause(self) -> None:
         """Freezes it and its children (SIGSTOP), and returns when they are frozen."""
         self._send_all(signal.SIGSTOP)
-        while not self.paused and self.find() is not None:  # a signal is delivered a moment after it was sent
-            await asyncio.sleep(0.01)
+        # A signal is delivered a moment after it was sent.
+        await until(lambda: self.paused or self.find() is None, within=5.0)
 
     def resume(self) -> None:
         """Lets a paused process go on (SIGCONT)."""
@@ -134,18 +134,26 @@ class ManagedProcess:
             send(family(process), number)
 
     async def _ended(self, tree: Sequence[psutil.Process], within: float) -> bool:
-        deadline = time.monotonic() + within
-        while time.monotonic() < deadline:
+        def ended() -> bool:
             if self._child is not None:
-                self._child.poll()
-            if not any(is_alive(process) for process in tree):
-                return True
-            await asyncio.sleep(0.02)
-        return False
+                self._child.poll()  # reaps it; it would stay a zombie otherwise
+            return not any(is_alive(process) for process in tree)
+
+        return await until(ended, within)
 
     def _rotate_log(self) -> None:
         if self.log.exists() and self.log.stat().st_size > LOG_LIMIT_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
+
+
+async def until(condition: Callable[[], bool], within: float) -> bool:
+    """Polls the condition; returns whether it came true within so many seconds."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        await asyncio.sleep(0.02)
+    return condition()
 
 
 def identity(user: str | None) -> tuple[int | None, int | None, list[int] | None]:
