@@ -43,17 +43,26 @@ Status = Literal["unknown", "requested", "delayed", "sent", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A notification as the stream tells it. `refusals` counts the delays that are this recipient's own."""
+    """A notification as the stream tells it.
+
+    `refusals` counts the delays that are this recipient's own; `held_until` is when a delayed one may be tried
+    again, None after a delay by an outage: that ends when it ends, whatever was guessed.
+    """
 
     status: Status = "unknown"
     request: NotificationRequested | None = None
     attempts: int = 0
     refusals: int = 0
+    held_until: datetime | None = None
 
     @property
     def pending(self) -> bool:
         """It is still to be sent."""
         return self.status in ("requested", "delayed")
+
+    def due(self, now: datetime) -> bool:
+        """It is to be sent now, if anything can be sent."""
+        return self.pending and (self.held_until is None or self.held_until <= now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +152,14 @@ def evolve(notification: Notification, event: DomainEvent) -> Notification:
         case NotificationFailed():
             return replace(notification, status="failed", attempts=event.attempt)
         case NotificationDelayed():
-            refusals = notification.refusals + (event.reason not in OUTAGES)
-            return replace(notification, status="delayed", attempts=event.attempt, refusals=refusals)
+            own = event.reason not in OUTAGES
+            return replace(
+                notification,
+                status="delayed",
+                attempts=event.attempt,
+                refusals=notification.refusals + own,
+                held_until=event.next_attempt_at if own else None,
+            )
     return notification
 
 

@@ -1,0 +1,94 @@
+"""One attempt to deliver one notification, and what its outcome means."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from notification_service.contacts import (
+    Contacts,
+    CustomerDeactivated,
+    UnknownCustomer,
+    UserServiceUnavailable,
+)
+from notification_service.domain import (
+    CUSTOMER_DEACTIVATED,
+    MAIL_SERVER_UNAVAILABLE,
+    MESSAGE_REFUSED,
+    RECIPIENT_DEFERRED,
+    UNKNOWN_CUSTOMER,
+    UNUSABLE_ADDRESS,
+    USER_SERVICE_UNAVAILABLE,
+)
+from notification_service.mailer import Mailer, MailServerUnavailable, MessageRefused, RecipientDeferred
+from notification_service.message import UnusableAddress, compose, message_id
+from schemas.events.notifications import NotificationRequested
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The mail server took it."""
+
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Nobody can be written to now. `detail` is for the log."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """This recipient may be written to later. `detail` is for the log."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hopeless:
+    """This message will never go out."""
+
+    reason: str
+
+
+Outcome = Sent | Outage | Deferred | Hopeless
+
+_HOPELESS: Final[dict[type[Exception], str]] = {
+    UnknownCustomer: UNKNOWN_CUSTOMER,
+    CustomerDeactivated: CUSTOMER_DEACTIVATED,
+    UnusableAddress: UNUSABLE_ADDRESS,
+    MessageRefused: MESSAGE_REFUSED,
+}
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Delivery:
+    """Address from the user service, message, mail server."""
+
+    def __init__(self, contacts: Contacts, mail_from: str, now: Callable[[], datetime] = _utc_now) -> None:
+        self._contacts = contacts
+        self._mail_from = mail_from
+        self._now = now
+
+    async def attempt(self, request: NotificationRequested, mailer: Mailer) -> Outcome:
+        """Try once, over the given SMTP session. Raises nothing that a notification can cause."""
+        try:
+            recipient = await self._contacts.find(request.customer_id)
+            message = compose(request, recipient, self._mail_from, self._now())
+            await mailer.send(message, recipient.email)
+        except UserServiceUnavailable as outage:
+            return Outage(USER_SERVICE_UNAVAILABLE, str(outage))
+        except MailServerUnavailable as outage:
+            return Outage(MAIL_SERVER_UNAVAILABLE, str(outage))
+        except RecipientDeferred as later:
+            return Deferred(RECIPIENT_DEFERRED, str(later))
+        except tuple(_HOPELESS) as never:
+            return Hopeless(_HOPELESS[type(never)])
+        return Sent(message_id(request.notification_id))

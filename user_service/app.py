@@ -1,0 +1,88 @@
+"""The composition root of the user service: settings in, workers out. The only file that knows all others."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import grpc
+import typer
+from fastapi import FastAPI
+
+from chassis.cli import service_cli
+from chassis.database import open_pool, open_read_only_pool
+from chassis.http.app import create_app
+from chassis.http.server import HttpServer
+from chassis.migrations import Migrations
+from chassis.probe import DatabaseProbe
+from chassis.projector import Projector
+from chassis.relay import Relay
+from chassis.rpc.server import GrpcServer
+from chassis.service import Worker
+from chassis.store import EventStore
+from schemas.events.users import USER_EVENTS
+from schemas.grpc.users_pb2_grpc import add_UsersServicer_to_server
+from schemas.topics import USERS
+from user_service import http
+from user_service.commands import UserCommands
+from user_service.grpc_server import UsersServicer
+from user_service.http import UserResources
+from user_service.privacy import Privacy, PrivacyKeys
+from user_service.queries import CurrentContacts, UserQueries
+from user_service.read_models.users import Users
+from user_service.settings import UserSettings
+
+MIGRATIONS = [Migrations("user_service", "user_service.migrations")]
+
+
+@asynccontextmanager
+async def service(settings: UserSettings) -> AsyncIterator[Sequence[Worker]]:
+    """Opens the resources, yields the workers of all roles, closes the resources."""
+    privacy = Privacy(settings.master_key)
+    async with (
+        open_pool(settings.database_url, name="user-service", max_size=8) as pool,
+        open_read_only_pool(settings.database_url, name="user-service-queries", max_size=4) as reading,
+        EventStore(pool, USER_EVENTS) as store,
+    ):
+        projector = Projector(store, Users(), pool)
+        app = http_app(
+            UserResources(
+                commands=UserCommands(store, PrivacyKeys(pool, privacy), privacy),
+                queries=UserQueries(reading, privacy),
+                projected=projector.projected,
+            )
+        )
+        contacts = CurrentContacts(EventStore(reading, USER_EVENTS), PrivacyKeys(reading, privacy))
+        yield [
+            DatabaseProbe(settings.database_url),
+            Relay(
+                pool, settings.database_url, store, USERS, "/user-service", settings.kafka_bootstrap_servers
+            ),
+            projector,
+            HttpServer(app, host=settings.http_host, port=settings.http_port),
+            grpc_server(settings, contacts),
+        ]
+
+
+def http_app(resources: UserResources) -> FastAPI:
+    """The routes with what they need."""
+    app = create_app(
+        "Millrace users", description="Who takes part, and how to reach them.", refusals=http.REFUSALS
+    )
+    app.state.resources = resources
+    app.include_router(http.router)
+    return app
+
+
+def grpc_server(settings: UserSettings, contacts: CurrentContacts) -> GrpcServer:
+    """The gRPC door."""
+
+    def register(server: grpc.aio.Server) -> None:
+        add_UsersServicer_to_server(UsersServicer(contacts), server)
+
+    return GrpcServer(register, host=settings.grpc_host, port=settings.grpc_port)
+
+
+def cli() -> typer.Typer:
+    """`serve` and `migrate`."""
+    return service_cli(
+        "user-service", settings=UserSettings, service=service, migrations=MIGRATIONS, read_models=[Users()]
+    )
