@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 from psycopg import AsyncConnection, Error, OperationalError
-from psycopg.errors import QueryCanceled
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -61,6 +60,14 @@ def open_read_only_pool(url: str, *, name: str, max_size: int, min_size: int = 1
     return _pool(url, name, min_size, max_size, _SERVER_OPTIONS | {"default_transaction_read_only": "on"})
 
 
+async def connect(url: str, *, name: str) -> Connection:
+    """A connection outside of any pool, for a session of its own (LISTEN, session locks), in autocommit mode.
+
+    Use it as `async with await connect(...) as connection`. Raises psycopg.OperationalError when there is none.
+    """
+    return await AsyncConnection.connect(url, **_connection_arguments(name, _SERVER_OPTIONS))
+
+
 def _pool(url: str, name: str, min_size: int, max_size: int, options: dict[str, str]) -> Pool:
     return _CheckedPool(
         url,
@@ -71,13 +78,17 @@ def _pool(url: str, name: str, min_size: int, max_size: int, options: dict[str, 
         timeout=ACQUIRE_TIMEOUT,
         # The pool's pause between attempts doubles up to this; then the next request for a connection tries anew.
         reconnect_timeout=4.0,
-        kwargs={
-            "autocommit": True,
-            "application_name": name,
-            "options": " ".join(f"-c {key}={value}" for key, value in options.items()),
-            **_NETWORK,
-        },
+        kwargs=_connection_arguments(name, options),
     )
+
+
+def _connection_arguments(name: str, options: dict[str, str]) -> dict[str, Any]:
+    return {
+        "autocommit": True,
+        "application_name": name,
+        "options": " ".join(f"-c {key}={value}" for key, value in options.items()),
+        **_NETWORK,
+    }
 
 
 class _CheckedPool(AsyncConnectionPool[Connection]):
@@ -121,4 +132,4 @@ def is_transient(error: BaseException) -> bool:
         return False
     if error.sqlstate is not None:
         return error.sqlstate in _TRANSIENT_STATES or error.sqlstate[:2] in _TRANSIENT_CLASSES
-    return isinstance(error, OperationalError) and not isinstance(error, QueryCanceled)
+    return isinstance(error, OperationalError)

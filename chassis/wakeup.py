@@ -1,6 +1,22 @@
 """Waking whoever waits for new events: inside a process by `Wakeup`, between processes by NOTIFY."""
 
 import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from psycopg import OperationalError
+
+from chassis.backoff import Backoff
+from chassis.database import Connection, connect
+from chassis.ids import new_id
+from chassis.logging import get_logger
+
+CHANNEL = "millrace_appended"
+
+log = get_logger(__name__)
 
 
 class Wakeup:
@@ -17,6 +33,7 @@ class Wakeup:
     """
 
     def __init__(self) -> None:
+        self.name = str(new_id())
         self._generation = 0
         self._local_generation = 0
         self._waiting: set[asyncio.Future[None]] = set()
@@ -54,3 +71,79 @@ class Wakeup:
             return waiter.done()
         finally:
             self._waiting.discard(waiter)
+
+
+@asynccontextmanager
+async def shared_wakeup(url: str) -> AsyncIterator[Wakeup]:
+    """A Wakeup that also wakes, and is woken by, the other processes on the same database.
+
+    Uses two connections of its own. While they are gone only the signals between processes are missing, and
+    whoever waits with a timeout (a poll) still gets there.
+    """
+    wakeup = Wakeup()
+    async with PostgresNotifier(url, wakeup), PostgresListener(url, wakeup):
+        yield wakeup
+
+
+class _Bridge(ABC):
+    """A background task with a connection of its own, made again when it is lost."""
+
+    def __init__(self, url: str, wakeup: Wakeup, *, backoff: Backoff | None = None) -> None:
+        self._url = url
+        self._wakeup = wakeup
+        self._backoff = backoff or Backoff(initial=0.1, maximum=5.0)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._keep_serving(), name=type(self).__name__)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        if not self._task.cancelled():
+            self._task.result()  # it only ends by itself with a mistake of ours: raise that
+
+    async def _keep_serving(self) -> None:
+        while True:
+            try:
+                async with await connect(self._url, name=f"millrace-{type(self).__name__}") as connection:
+                    self._backoff.reset()
+                    await self._serve(connection)
+            except OperationalError as fault:
+                log.warning("no signals between processes for now", error=str(fault).strip())
+            await self._backoff.wait()
+
+    @abstractmethod
+    async def _serve(self, connection: Connection) -> None: ...
+
+
+class PostgresNotifier(_Bridge):
+    """Tells other processes that this one has appended. Many appends while a NOTIFY is under way become one more.
+
+    On a connection of its own because a NOTIFY inside the appending transaction takes a cluster-wide lock at
+    its commit.
+    """
+
+    async def _serve(self, connection: Connection) -> None:
+        told = 0
+        while True:
+            seen = self._wakeup.generation
+            if (local := self._wakeup.local_generation) > told:
+                await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._wakeup.name))
+                told = local
+            await self._wakeup.wait(None, since=seen)
+
+
+class PostgresListener(_Bridge):
+    """Passes on what the notifiers of other processes tell."""
+
+    async def _serve(self, connection: Connection) -> None:
+        await connection.execute(f"LISTEN {CHANNEL}")
+        self._wakeup.notify(from_elsewhere=True)  # what was said while nobody listened
+        async for notification in connection.notifies():
+            if notification.payload != self._wakeup.name:
+                self._wakeup.notify(from_elsewhere=True)
