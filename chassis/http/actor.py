@@ -1,0 +1,107 @@
+"""Who asks. The one place that a later token replaces: routes know Actor, not headers."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import Depends, Security
+from fastapi.security import APIKeyHeader
+
+from chassis.http.problems import Problem, bad_field, forbidden
+
+CUSTOMER_HEADER = "X-Customer-Id"
+OPERATOR_HEADER = "X-Operator-Id"
+
+_OPERATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+_customer_header = APIKeyHeader(name=CUSTOMER_HEADER, scheme_name="customer", auto_error=False)
+_operator_header = APIKeyHeader(name=OPERATOR_HEADER, scheme_name="operator", auto_error=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A customer (`id` is a UUID) or an operator (`id` is a name)."""
+
+    kind: Literal["customer", "operator"]
+    id: str
+
+    def __str__(self) -> str:
+        """As it is recorded in event metadata: customer:<uuid> or operator:<name>."""
+        return f"{self.kind}:{self.id}"
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it may do what only operators may."""
+        return self.kind == "operator"
+
+    @property
+    def customer_id(self) -> UUID:
+        """The customer's id. Only for customers."""
+        if self.kind != "customer":
+            raise ValueError("an operator has no customer id")
+        return UUID(self.id)
+
+    def may_see(self, customer_id: UUID) -> bool:
+        """Whether what belongs to that customer exists for this actor; else answer `not_found`."""
+        return self.is_operator or self.customer_id == customer_id
+
+
+async def optional_actor(
+    customer: Annotated[str | None, Security(_customer_header)],
+    operator: Annotated[str | None, Security(_operator_header)],
+) -> Actor | None:
+    """The actor that the request names, None when it names none. 400 when malformed or when it names two."""
+    if customer is None and operator is None:
+        return None
+    if customer is not None and operator is not None:
+        raise bad_field(
+            400, "ambiguous_actor", OPERATOR_HEADER, f"sent together with {CUSTOMER_HEADER}", "send one"
+        )
+    if operator is not None:
+        if not _OPERATOR.fullmatch(operator):
+            raise bad_field(
+                400, "malformed_actor", OPERATOR_HEADER, "not a name", "1 to 64 of A-Z a-z 0-9 . _ @ -"
+            )
+        return Actor("operator", operator)
+    try:
+        return Actor("customer", str(UUID(customer)))
+    except ValueError:
+        raise bad_field(
+            400, "malformed_actor", CUSTOMER_HEADER, "not a UUID", "send the customer's id"
+        ) from None
+
+
+async def any_actor(actor: Annotated[Actor | None, Depends(optional_actor)]) -> Actor:
+    """Customer or operator; 401 when neither is named."""
+    if actor is None:
+        raise _unknown(f"Say who asks: {CUSTOMER_HEADER} or {OPERATOR_HEADER}.")
+    return actor
+
+
+async def customer(actor: Annotated[Actor | None, Depends(optional_actor)]) -> Actor:
+    """A customer; 401 when nobody is named, 403 for an operator."""
+    if actor is None:
+        raise _unknown(f"Say who asks: {CUSTOMER_HEADER}.")
+    if actor.kind != "customer":
+        raise forbidden("Only a customer may do this.")
+    return actor
+
+
+async def operator(actor: Annotated[Actor | None, Depends(optional_actor)]) -> Actor:
+    """An operator; 401 when nobody is named, 403 for a customer."""
+    if actor is None:
+        raise _unknown(f"Say who asks: {OPERATOR_HEADER}.")
+    if not actor.is_operator:
+        raise forbidden("Only an operator may do this.")
+    return actor
+
+
+def _unknown(detail: str) -> Problem:
+    return Problem(401, "unauthenticated", detail, headers={"WWW-Authenticate": "Millrace"})
+
+
+OptionalActor = Annotated[Actor | None, Depends(optional_actor)]
+AnyActor = Annotated[Actor, Depends(any_actor)]
+Customer = Annotated[Actor, Depends(customer)]
+Operator = Annotated[Actor, Depends(operator)]

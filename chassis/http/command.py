@@ -1,0 +1,70 @@
+"""What a command's route needs besides its body: idempotency key, precondition, and the context for the store."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel
+
+from chassis.commands import CommandContext, IdempotencyKey
+from chassis.http.actor import Actor
+from chassis.http.idempotency import fingerprint, parse_key, require_key
+from chassis.http.preconditions import parse_if_match
+
+# W3C Trace Context, 3.2: version-traceid-parentid-flags. A malformed one is ignored, as it asks.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+_KEY_DOC = "makes a repeat of this request harmless: the first answer is given again"
+_MATCH_DOC = 'only when the resource is at this version, an ETag such as "3"; else 412'
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRequest:
+    """The parts of a request that are the same for every command."""
+
+    request: Request
+    key: str | None
+    expected_version: int | None
+
+    def context(self, actor: Actor | None, body: BaseModel | None = None) -> CommandContext:
+        """Who, why and how often: what CommandHandler asks for.
+
+        A key counts for one actor and one route; the same key with another path or body is a reuse (422).
+        """
+        scope = self.request.scope
+        traceparent = self.request.headers.get("traceparent")
+        return CommandContext(
+            actor=str(actor) if actor else None,
+            correlation_id=scope["correlation_id"],
+            traceparent=traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None,
+            idempotency=self._idempotency(actor, body) if self.key else None,
+        )
+
+    def _idempotency(self, actor: Actor | None, body: BaseModel | None) -> IdempotencyKey:
+        scope = self.request.scope
+        route = f"{scope['method']} {scope['route'].path}"
+        assert self.key is not None
+        return IdempotencyKey(f"{actor or ''} {route}", self.key, fingerprint(scope["path"], body))
+
+
+async def command_request(
+    request: Request,
+    idempotency_key: Annotated[str | None, Header(description=_KEY_DOC)] = None,
+    if_match: Annotated[str | None, Header(description=_MATCH_DOC)] = None,
+) -> CommandRequest:
+    """For a command on something that exists: the key is optional, If-Match is honoured."""
+    key = None if idempotency_key is None else parse_key(idempotency_key)
+    return CommandRequest(request, key, parse_if_match(if_match))
+
+
+async def keyed_request(
+    request: Request,
+    idempotency_key: Annotated[str | None, Header(description=f"required; {_KEY_DOC}")] = None,
+) -> CommandRequest:
+    """For a command that creates and must not be doubled: the key is required (400)."""
+    return CommandRequest(request, parse_key(require_key(idempotency_key)), None)
+
+
+Command = Annotated[CommandRequest, Depends(command_request)]
+KeyedCommand = Annotated[CommandRequest, Depends(keyed_request)]

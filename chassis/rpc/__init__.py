@@ -1,0 +1,1 @@
+"""gRPC plumbing: the server as a worker, errors as statuses, channels with deadlines. Queries only."""

@@ -1,0 +1,77 @@
+"""Channels to other services: every call has a deadline, a passing fault is retried, a recovered server is found."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import orjson
+from structlog.contextvars import get_contextvars
+
+from chassis.rpc.interceptor import CORRELATION_KEY
+
+# Queries can be repeated. The deadline spans all attempts.
+_RETRY = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "waitForReady": False,
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+_OPTIONS = (
+    ("grpc.service_config", orjson.dumps(_RETRY).decode()),
+    ("grpc.enable_retries", 1),
+    ("grpc.enable_http_proxy", 0),  # services talk to each other directly
+    # The library's own back-off grows to two minutes: much longer than a restart takes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+@asynccontextmanager
+async def open_channel(target: str, *, timeout: float) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to host:port that connects when it is first used; calls without a timeout get `timeout` seconds."""
+    async with grpc.aio.insecure_channel(
+        target, options=_OPTIONS, interceptors=[_CallRules(timeout)]
+    ) as channel:
+        yield channel
+
+
+class _CallRules(grpc.aio.UnaryUnaryClientInterceptor):
+    """Adds the default deadline, and the correlation id of the request that asks."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+
+    async def intercept_unary_unary(
+        self,
+        continuation: Callable[[grpc.aio.ClientCallDetails, Any], Any],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request: Any,
+    ) -> Any:
+        """Called for every call."""
+        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()))
+        correlation_id = get_contextvars().get("correlation_id")
+        if correlation_id is not None:
+            metadata.add(CORRELATION_KEY, correlation_id)
+        timeout = client_call_details.timeout
+        details = grpc.aio.ClientCallDetails(
+            method=client_call_details.method,
+            timeout=self._timeout if timeout is None else timeout,
+            metadata=metadata,
+            credentials=client_call_details.credentials,
+            wait_for_ready=client_call_details.wait_for_ready,
+        )
+        return await continuation(details, request)

@@ -1,0 +1,70 @@
+"""Around every servicer: a deadline is demanded, errors become statuses, nothing is lost from the log."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+from structlog.contextvars import bound_contextvars
+
+from chassis.database import is_transient
+from chassis.logging import get_logger
+from chassis.rpc.errors import REASON_KEY, RpcError
+
+log = get_logger(__name__)
+
+CORRELATION_KEY = "x-correlation-id"
+
+_HEALTH = "/grpc.health.v1.Health/"
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class ServerRules(grpc.aio.ServerInterceptor):
+    """Wraps unary methods, which all of ours are. The health service is left as it is: probes know no rules."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Called for every call, before its servicer."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or handler.unary_unary is None or method.startswith(_HEALTH):
+            return handler
+        return grpc.unary_unary_rpc_method_handler(
+            _ruled(method, handler.unary_unary),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _ruled(method: str, servicer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    async def ruled(request: Any, context: Context) -> Any:
+        metadata = dict(context.invocation_metadata() or ())
+        with bound_contextvars(correlation_id=metadata.get(CORRELATION_KEY), rpc=method):
+            try:
+                if context.time_remaining() is None:
+                    raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, "deadline_required", "Set a deadline.")
+                return await servicer(request, context)
+            except grpc.aio.AbortError:
+                raise  # the servicer has given its status already
+            except Exception as error:  # noqa: BLE001 - told to the caller, and logged
+                status = _status(error)
+                await context.abort(status.status, status.message, ((REASON_KEY, status.reason),))
+
+    return ruled
+
+
+def _status(error: Exception) -> RpcError:
+    if isinstance(error, RpcError):
+        log.info("call refused", status=error.status.name, reason=error.reason)
+        return error
+    if is_transient(error):
+        log.warning("call failed on a transient fault", error=repr(error))
+        return RpcError(
+            grpc.StatusCode.UNAVAILABLE, "temporarily_unavailable", "The database can't be reached."
+        )
+    log.error("call failed", exc_info=error)
+    return RpcError(grpc.StatusCode.INTERNAL, "internal_error", "Something went wrong here.")

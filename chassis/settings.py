@@ -1,0 +1,114 @@
+"""Settings from the environment: one prefix a service, checked before anything starts."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from chassis.service import Role
+
+T = TypeVar("T", bound=BaseSettings)
+
+
+class SettingsError(Exception):
+    """Settings are missing or malformed: one line a variable."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def _database_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"postgresql", "postgres"} or not parts.hostname or not parts.path.strip("/"):
+        raise ValueError("expected postgresql://user:password@host:port/database")
+    return value
+
+
+def _bootstrap_servers(value: str) -> str:
+    for server in value.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError("expected host:port[,host:port...]")
+    return value
+
+
+def _grpc_target(value: str) -> str:
+    if not value.rpartition(":")[2].isdecimal() or value.startswith(":"):
+        raise ValueError("expected host:port")
+    return value
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_database_url), Field(repr=False)]
+BootstrapServers = Annotated[str, AfterValidator(_bootstrap_servers)]
+GrpcTarget = Annotated[str, AfterValidator(_grpc_target)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Roles = Annotated[frozenset[Role], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+
+
+class ServiceSettings(BaseSettings):
+    """What every service is told. A service subclasses it with its prefix, its ports and its own settings:
+
+    class OrderSettings(ServiceSettings):
+        model_config = SettingsConfigDict(env_prefix="ORDER_")
+        http_port: Port = 8001
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    database_url: DatabaseUrl = Field(description="the service's own Postgres, by its service login")
+    kafka_bootstrap_servers: BootstrapServers = "127.0.0.1:9092"
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8000
+    grpc_host: str = "127.0.0.1"
+    grpc_port: Port = 9000
+    roles: Roles = frozenset(Role)
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
+
+
+class MigrationSettings(BaseSettings):
+    """What `migrate` is told. Apart from ServiceSettings: a running service never holds the migrator's login."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    migration_database_url: DatabaseUrl = Field(
+        description="the service's own Postgres, by its migrator login"
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
+
+
+def load(settings: type[T], *, prefix: str | None = None, **overrides: Any) -> T:
+    """Read `settings` from the environment; `overrides` win (the command line's options).
+
+    Raises SettingsError with one line a variable, naming the variable and what it should be. Values are not
+    repeated: they may be secrets.
+    """
+    prefix = settings.model_config.get("env_prefix", "") if prefix is None else prefix
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return settings(_env_prefix=prefix, **given)
+    except ValidationError as error:
+        raise SettingsError([_line(settings, prefix, dict(item)) for item in error.errors()]) from None
+
+
+def _line(settings: type[BaseSettings], prefix: str, error: Mapping[str, Any]) -> str:
+    field = str(error["loc"][0]) if error["loc"] else ""
+    variable = f"{prefix}{field}".upper()
+    if error["type"] == "missing":
+        meaning = settings.model_fields[field].description
+        return f"{variable} is not set" + (f": {meaning}" if meaning else "")
+    return f"{variable} is malformed: {error['msg'].removeprefix('Value error, ')}"
