@@ -1,0 +1,231 @@
+"""The life of an order, as a decider: no I/O, no clock, no randomness.
+
+    pending ──► confirmed ──► shipped
+       │  │         │
+       │  │         └───────► cancelled
+       │  └─────────────────► cancelled
+       └────────────────────► rejected
+
+Rejected, cancelled and shipped are final. What a person asks for at the wrong time is refused; what another
+service's answer asks for at the wrong time (a confirmation that crossed a cancellation, or came twice) changes
+nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from uuid import UUID
+
+from chassis.decider import CommandRefused, Decider
+from chassis.events import DomainEvent
+from schemas.events.orders import (
+    OrderCancelled,
+    OrderConfirmed,
+    OrderCreated,
+    OrderLine,
+    OrderRejected,
+    OrderShipped,
+    Shortage,
+)
+from schemas.money import Money
+
+MAX_LINES = 100
+MAX_QUANTITY = 10_000
+MAX_TOTAL = 10**15  # minor units: what Money holds
+
+
+class Status(StrEnum):
+    """Where an order stands."""
+
+    PENDING = "pending"
+    CONFIRMED = "confirmed"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    SHIPPED = "shipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order that exists. Before that, the state of its stream is None."""
+
+    order_id: UUID
+    customer_id: UUID
+    lines: tuple[OrderLine, ...]
+    total: Money
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    """A customer orders these lines at these prices; lines of the same SKU become one."""
+
+    order_id: UUID
+    customer_id: UUID
+    lines: Sequence[OrderLine]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmOrder:
+    """Inventory has reserved every line."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectOrder:
+    """Inventory can't deliver. `reason` is a stable code."""
+
+    reason: str
+    shortages: tuple[Shortage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    """Call the order off. `customer_id` is the customer who asks; None: an operator, who may cancel any order."""
+
+    customer_id: UUID | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShipOrder:
+    """The goods are handed to the carrier."""
+
+    carrier: str
+    tracking_code: str | None = None
+
+
+Command = PlaceOrder | ConfirmOrder | RejectOrder | CancelOrder | ShipOrder
+
+
+def decide(order: Order | None, command: Command) -> Sequence[DomainEvent]:
+    """The events that follow from `command`. Raises CommandRefused."""
+    if isinstance(command, PlaceOrder):
+        return _place(order, command)
+    if order is None:
+        raise not_found()
+    match command:
+        case ConfirmOrder():
+            return _confirm(order)
+        case RejectOrder():
+            return _reject(order, command)
+        case CancelOrder():
+            return _cancel(order, command)
+        case ShipOrder():
+            return _ship(order, command)
+
+
+def evolve(order: Order | None, event: DomainEvent) -> Order | None:
+    """The order after `event`."""
+    if isinstance(event, OrderCreated):
+        return Order(event.order_id, event.customer_id, event.lines, event.total, Status.PENDING)
+    status = _STATUS_AFTER.get(type(event))
+    return order if order is None or status is None else replace(order, status=status)
+
+
+ORDER: Decider[Order | None, Command] = Decider(initial=None, decide=decide, evolve=evolve)
+
+_STATUS_AFTER: dict[type[DomainEvent], Status] = {
+    OrderConfirmed: Status.CONFIRMED,
+    OrderRejected: Status.REJECTED,
+    OrderCancelled: Status.CANCELLED,
+    OrderShipped: Status.SHIPPED,
+}
+
+
+def not_found() -> CommandRefused:
+    """No such order, as far as the one who asks may know."""
+    return CommandRefused("order_not_found", "there is no such order")
+
+
+def _place(order: Order | None, command: PlaceOrder) -> Sequence[DomainEvent]:
+    if order is not None:
+        raise CommandRefused("order_already_placed", "this order was placed before")
+    lines = _merged(command.lines)
+    return [
+        OrderCreated(
+            order_id=command.order_id, customer_id=command.customer_id, lines=lines, total=_total(lines)
+        )
+    ]
+
+
+def _merged(lines: Sequence[OrderLine]) -> tuple[OrderLine, ...]:
+    """One line a SKU, in the order of first mention."""
+    if not lines:
+        raise CommandRefused("no_lines", "an order has at least one line")
+    merged: dict[str, OrderLine] = {}
+    for line in lines:
+        earlier = merged.get(line.sku)
+        if earlier is None:
+            merged[line.sku] = line
+        elif earlier.unit_price != line.unit_price:
+            raise CommandRefused("ambiguous_price", f"{line.sku} has two prices", sku=line.sku)
+        else:
+            quantity = earlier.quantity + line.quantity
+            merged[line.sku] = OrderLine(sku=line.sku, quantity=quantity, unit_price=line.unit_price)
+    if len(merged) > MAX_LINES:
+        raise CommandRefused("too_many_lines", f"an order has at most {MAX_LINES} lines")
+    for line in merged.values():
+        if line.quantity > MAX_QUANTITY:
+            raise CommandRefused(
+                "quantity_too_large", f"at most {MAX_QUANTITY} of {line.sku} in one order", sku=line.sku
+            )
+    return tuple(merged.values())
+
+
+def _total(lines: Sequence[OrderLine]) -> Money:
+    currencies = {line.unit_price.currency for line in lines}
+    if len(currencies) > 1:
+        raise CommandRefused(
+            "mixed_currencies", "all lines must be priced in one currency", currencies=sorted(currencies)
+        )
+    amount = sum(line.unit_price.amount * line.quantity for line in lines)
+    if amount > MAX_TOTAL:
+        raise CommandRefused("total_too_large", f"the total is over {MAX_TOTAL} minor units")
+    return Money(amount=amount, currency=currencies.pop())
+
+
+def _confirm(order: Order) -> Sequence[DomainEvent]:
+    if order.status is not Status.PENDING:
+        return []
+    return [OrderConfirmed(order_id=order.order_id, customer_id=order.customer_id)]
+
+
+def _reject(order: Order, command: RejectOrder) -> Sequence[DomainEvent]:
+    if order.status is not Status.PENDING:
+        return []
+    return [
+        OrderRejected(
+            order_id=order.order_id,
+            customer_id=order.customer_id,
+            reason=command.reason,
+            shortages=command.shortages,
+        )
+    ]
+
+
+def _cancel(order: Order, command: CancelOrder) -> Sequence[DomainEvent]:
+    if command.customer_id not in (None, order.customer_id):
+        raise not_found()
+    if order.status is Status.CANCELLED:
+        return []
+    if order.status in (Status.REJECTED, Status.SHIPPED):
+        raise CommandRefused(
+            "order_not_cancellable", f"the order is {order.status} already", order_status=order.status.value
+        )
+    return [OrderCancelled(order_id=order.order_id, customer_id=order.customer_id, reason=command.reason)]
+
+
+def _ship(order: Order, command: ShipOrder) -> Sequence[DomainEvent]:
+    if order.status is not Status.CONFIRMED:
+        raise CommandRefused(
+            "order_not_confirmed",
+            f"only a confirmed order can be shipped, this one is {order.status}",
+            order_status=order.status.value,
+        )
+    return [
+        OrderShipped(
+            order_id=order.order_id,
+            customer_id=order.customer_id,
+            carrier=command.carrier,
+            tracking_code=command.tracking_code,
+        )
+    ]
