@@ -16,7 +16,7 @@ CORRELATION_KEY = "x-correlation-id"
 
 _HEALTH = "/grpc.health.v1.Health/"
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -25,9 +25,9 @@ class ServerRules(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
+    ) -> Handler:
         """Called for every call, before its servicer."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
