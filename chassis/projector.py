@@ -4,27 +4,27 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 import psycopg
-import structlog
 
 from chassis.backoff import Backoff
 from chassis.database import Connection, Pool, is_transient
 from chassis.events import RecordedEvent
+from chassis.logging import get_logger
 from chassis.loop_worker import AdaptivePoll, LoopWorker
 from chassis.read_model import ReadModel
 from chassis.service import Health, Role
 from chassis.store import EventStore
 from chassis.wakeup import Wakeup
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _CREATE_CHECKPOINT = """
-    INSERT INTO projection_checkpoints (read_model, version, position) VALUES (%s, %s, 0) ON CONFLICT DO NOTHING
+    INSERT INTO public.projection_checkpoints (read_model, version, position) VALUES (%s, %s, 0) ON CONFLICT DO NOTHING
 """
 _LOCK_CHECKPOINT = """
-    SELECT position FROM projection_checkpoints WHERE read_model = %s AND version = %s FOR UPDATE
+    SELECT position FROM public.projection_checkpoints WHERE read_model = %s AND version = %s FOR UPDATE
 """
 _MOVE_CHECKPOINT = """
-    UPDATE projection_checkpoints SET position = %s, updated_at = clock_timestamp()
+    UPDATE public.projection_checkpoints SET position = %s, updated_at = clock_timestamp()
     WHERE read_model = %s AND version = %s
 """
 # A read model can be filled again from its checkpoint, which is in the same transaction: no fsync is needed.
@@ -174,7 +174,7 @@ class Projector(LoopWorker):
     async def _stop_loudly(self, poison: "_NotApplicable") -> None:
         event = poison.events[0]
         where = f"position {event.position}, {event.event_type} version {event.version} of {event.stream_id}"
-        log.error("projector stopped", read_model=self._model.schema, event=where, exc_info=poison.__cause__)
+        log.error("projector stopped", read_model=self._model.schema, where=where, exc_info=poison.__cause__)
         self._enter(ProjectorState.POISONED, f"{where}: {poison.__cause__!r}")
         await self._stopping.wait()
 

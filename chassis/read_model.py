@@ -5,8 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, LiteralString
 
-from psycopg import AsyncConnection
-
+from chassis.database import Connection
 from chassis.events import RecordedEvent
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -39,7 +38,7 @@ class ReadModel(ABC):
         return f"{self.name}_v{self.version}"
 
     @abstractmethod
-    async def apply(self, connection: AsyncConnection[Any], events: Sequence[RecordedEvent]) -> None:
+    async def apply(self, connection: Connection, events: Sequence[RecordedEvent]) -> None:
         """Change the tables as `events` (in order, only handled types, never none) say.
 
         Runs inside the caller's transaction with the search path set to `schema`, so tables are named without

@@ -4,11 +4,15 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 
+@overload
+async def eventually(check: Callable[[], Awaitable[T]], within: float = 10.0, what: str = "") -> T: ...
+@overload
+async def eventually(check: Callable[[], T], within: float = 10.0, what: str = "") -> T: ...
 async def eventually(check: Callable[[], Awaitable[T] | T], within: float = 10.0, what: str = "") -> T:
     """Polls `check` until it returns something true, and returns that.
 

@@ -14,7 +14,6 @@ from itertools import zip_longest
 from typing import Any
 from uuid import UUID
 
-import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.codec import has_lz4
 from aiokafka.partitioner import murmur2
@@ -22,8 +21,6 @@ from aiokafka.partitioner import murmur2
 from chassis.events import RecordedEvent
 from chassis.record import to_record
 from chassis.topics import Topic
-
-log = structlog.get_logger(__name__)
 
 CONNECT_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 2.0

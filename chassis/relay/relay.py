@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import psycopg
-import structlog
 from aiokafka.errors import KafkaError
 
 from chassis.backoff import Backoff
 from chassis.database import Connection, Pool
 from chassis.events import RecordedEvent
+from chassis.logging import get_logger
 from chassis.loop_worker import AdaptivePoll, LoopWorker
 from chassis.relay.leadership import Leadership, LeadershipLost, open_session, try_lead
 from chassis.relay.order import VersionGap, VersionOrder
@@ -21,7 +21,7 @@ from chassis.service import Health, Role
 from chassis.store import EventStore
 from chassis.topics import Topic
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class RelayState(StrEnum):
@@ -180,7 +180,14 @@ class Relay(LoopWorker):
         publisher: Publisher,
         order: VersionOrder,
     ) -> None:
-        await order.check(chunk, sent=leadership.position)
+        try:
+            await order.check(chunk, sent=leadership.position)
+        except VersionGap as gap:
+            # What is in front of the gap is sound and goes out; it may hold an earlier gap.
+            sound = [event for event in chunk if event.position < gap.position]
+            if sound:
+                await self._send(sound, leadership, publisher, VersionOrder(self._pool))
+            raise
         await publisher.publish(chunk)
         await leadership.advance(chunk[-1].position)
         self._status = RelayStatus(
