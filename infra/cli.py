@@ -118,8 +118,8 @@ def logs(
 @app.command()
 def start(name: Name) -> None:
     """Start one component and wait until it is ready."""
-    run(stack().start(name))
-    out.print(f"{name} is ready.")
+    with progress("Starting") as show:
+        run(stack().start(name, show))
 
 
 @app.command()

@@ -46,11 +46,11 @@ def status_table(statuses: list[ComponentStatus]) -> Table:
     total = sum(status.memory or 0 for status in statuses)
     table = Table(box=None, header_style="bold", footer_style="bold", show_footer=True, pad_edge=False)
     table.add_column("component", footer="total", no_wrap=True)
-    table.add_column("state")
+    table.add_column("state", no_wrap=True)
     table.add_column("pid", justify="right")
     table.add_column("address", no_wrap=True)
     table.add_column("uptime", justify="right", no_wrap=True)
-    table.add_column("memory MB", justify="right", footer=megabytes(total))
+    table.add_column("MB", justify="right", no_wrap=True, footer=megabytes(total))
     for status in statuses:
         style = STATE_STYLE[status.state]
         table.add_row(

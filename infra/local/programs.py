@@ -48,5 +48,6 @@ async def run(
         text = output.decode(errors="replace").strip()
         last = text.splitlines()[-1] if text else "no output"
         raise StackError(
-            f"{component}: {Path(argv[0]).name} failed with code {process.returncode}: {last}", text
+            f"{component}: {Path(argv[0]).name} failed with code {process.returncode}: {last}",
+            details=text if text != last else "",
         )

@@ -97,9 +97,9 @@ class Stack:
             servers: list[Component] = [self.kafka, self.mailbox, *self._postgres.values()]
             await together(*(stop(component, progress) for component in servers))
 
-    async def start(self, name: str) -> None:
+    async def start(self, name: str, progress: Progress = silent) -> None:
         """Starts one component and waits until it is ready."""
-        await self.component(name).start()
+        await self.component(name).start(progress)
 
     async def stop(self, name: str) -> None:
         """Stops one component in good order."""
