@@ -126,7 +126,9 @@ class Platform:
             order = await self.order(customer, order_id)
             return order if order["status"] == status else None
 
-        return await eventually(reached, within=RECOVERY, what=f"order {order_id} {status}")
+        order = await eventually(reached, within=RECOVERY, what=f"order {order_id} {status}")
+        assert order is not None
+        return order
 
     async def decided(self, customer: Customer, order_id: str) -> str:
         """Wait until the order is no longer pending; returns its status."""
@@ -135,7 +137,9 @@ class Platform:
             status = str((await self.order(customer, order_id))["status"])
             return status if status != "pending" else None
 
-        return await eventually(reached, within=RECOVERY, what=f"a decision on order {order_id}")
+        status = await eventually(reached, within=RECOVERY, what=f"a decision on order {order_id}")
+        assert status is not None
+        return status
 
     async def mail_count_becomes(self, customer: Customer, count: int) -> None:
         """Wait until the customer has exactly so many e-mails."""
@@ -153,7 +157,11 @@ class Platform:
             complete = all(any(word in subject.lower() for subject in subjects) for word in words)
             return subjects if complete else None
 
-        return await eventually(arrived, within=RECOVERY, what=f"e-mails about {words} to {customer.email}")
+        subjects = await eventually(
+            arrived, within=RECOVERY, what=f"e-mails about {words} to {customer.email}"
+        )
+        assert subjects is not None
+        return subjects
 
     async def stock_becomes(self, sku: str, on_hand: int, reserved: int) -> None:
         """Wait until the product's stock is this."""
