@@ -126,7 +126,9 @@ class Platform:
             order = await self.order(customer, order_id)
             return order if order["status"] == status else None
 
-        order = await eventually(reached, within=RECOVERY, what=f"order {order_id} {status}")
+        order: dict[str, Any] | None = await eventually(
+            reached, within=RECOVERY, what=f"order {order_id} {status}"
+        )
         assert order is not None
         return order
 
