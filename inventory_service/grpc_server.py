@@ -1,13 +1,17 @@
 """Queries answered to other services. Nothing here writes: the pool that it is given can't."""
 
-from typing import Any
+import re
+from typing import Any, Final
 
 import grpc
 
+from chassis.rpc.errors import invalid_argument
+from inventory_service.domain import SKU_PATTERN
 from inventory_service.queries import ProductRow, StockQueries
 from schemas.grpc import inventory_pb2, inventory_pb2_grpc
 
-MAX_SKUS = 500
+MAX_SKUS: Final = 500
+_SKU: Final = re.compile(SKU_PATTERN)
 
 
 class InventoryServicer(inventory_pb2_grpc.InventoryServicer):
@@ -19,15 +23,14 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServicer):
     async def GetAvailability(  # noqa: N802 - the protocol's name
         self,
         request: inventory_pb2.GetAvailabilityRequest,
-        context: grpc.aio.ServicerContext[Any, Any],
+        _context: grpc.aio.ServicerContext[Any, Any],
     ) -> inventory_pb2.GetAvailabilityResponse:
-        """Price and availability of up to 500 SKUs; those that nobody listed are absent from the answer."""
-        skus = set(request.skus)
-        if not 1 <= len(skus) <= MAX_SKUS:
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, f"skus: name 1 to {MAX_SKUS} SKUs, got {len(skus)}"
-            )
-        rows = await self._stock.products_named(sorted(skus))
+        """Price and availability of 1 to 500 SKUs; those that nobody listed are absent from the answer."""
+        if not 1 <= len(request.skus) <= MAX_SKUS:
+            raise invalid_argument("skus", f"name 1 to {MAX_SKUS} SKUs, not {len(request.skus)}")
+        # What can't be a SKU was never listed; it might hold what Postgres can't (NUL), so it isn't asked there.
+        skus = sorted({sku for sku in request.skus if _SKU.fullmatch(sku)})
+        rows = await self._stock.products_named(skus)
         return inventory_pb2.GetAvailabilityResponse(products=[_product(row) for row in rows])
 
 

@@ -7,6 +7,7 @@ ledger. Both kinds of stream are appended in one transaction, so they never disa
 
 from inventory_service.domain.product import (
     PRODUCT,
+    SKU_PATTERN,
     ChangePrice,
     DeductUnits,
     ListProduct,
@@ -32,6 +33,7 @@ from inventory_service.domain.reservation import (
 __all__ = [
     "PRODUCT",
     "RESERVATION",
+    "SKU_PATTERN",
     "AnswerOrder",
     "ChangePrice",
     "DeductReservation",

@@ -6,6 +6,7 @@ holds what is kept by that order's reservation.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 from uuid import UUID
 
 from chassis.decider import CommandRefused, Decider
@@ -19,6 +20,8 @@ from schemas.events.inventory import (
     UnitsReserved,
 )
 from schemas.money import Money
+
+SKU_PATTERN: Final = r"^[A-Z0-9][A-Z0-9._-]{0,63}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ ProductCommand = ListProduct | ReceiveStock | ChangePrice | ReserveUnits | Relea
 def decide_product(product: Product, command: ProductCommand) -> Sequence[DomainEvent]:
     """What follows for a product's ledger.
 
-    Refusals: product_already_listed, unknown_product, currency_change, insufficient_stock, not_reserved.
+    Refusals: product_already_listed, product_not_found, currency_change, insufficient_stock, not_reserved.
     """
     if isinstance(command, ListProduct):
         if product.price is not None:
@@ -99,7 +102,7 @@ def decide_product(product: Product, command: ProductCommand) -> Sequence[Domain
             )
         return [ProductListed(sku=command.sku, name=command.name, price=command.price)]
     if product.price is None:
-        raise CommandRefused("unknown_product", "nobody listed this product")
+        raise CommandRefused("product_not_found", "There is no such product.")
     sku = product.sku
     match command:
         case ReceiveStock(quantity):

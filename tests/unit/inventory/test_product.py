@@ -40,7 +40,7 @@ def test_a_product_is_listed_once() -> None:
 
 
 def test_nothing_can_be_received_for_a_product_that_nobody_listed() -> None:
-    given(PRODUCT).when(ReceiveStock(1)).then_refused("unknown_product")
+    given(PRODUCT).when(ReceiveStock(1)).then_refused("product_not_found")
 
 
 def test_received_units_are_available() -> None:

@@ -1,0 +1,62 @@
+"""The history of a stream as every service's `/events` route tells it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel
+
+from chassis.events import RecordedEvent
+from chassis.http.paging import encode_cursor
+
+
+class EventDocument(BaseModel):
+    """One event. `recorded_at` is when it was committed."""
+
+    version: int
+    type: str
+    schema_version: int
+    data: dict[str, Any]
+    event_id: UUID
+    position: int
+    recorded_at: datetime
+    correlation_id: str
+    causation_id: str | None
+    actor: str | None
+
+
+class HistoryDocument(BaseModel):
+    """A page of a stream, oldest first."""
+
+    events: list[EventDocument]
+    next_cursor: str | None
+
+
+def history(events: Sequence[RecordedEvent], limit: int) -> dict[str, Any]:
+    """The body of a HistoryDocument. Read one event more than `limit`: its presence tells of another page.
+
+    The cursor's sort key is the version: (version,). Data go out as they were stored, undecoded.
+    """
+    shown = events[:limit]
+    more = len(events) > limit
+    return {
+        "events": [_document(event) for event in shown],
+        "next_cursor": encode_cursor(shown[-1].version) if more else None,
+    }
+
+
+def _document(event: RecordedEvent) -> dict[str, Any]:
+    return {
+        "version": event.version,
+        "type": event.event_type,
+        "schema_version": event.schema_version,
+        "data": orjson.Fragment(event.data),
+        "event_id": event.event_id,
+        "position": event.position,
+        "recorded_at": event.recorded_at,
+        "correlation_id": event.metadata.correlation_id,
+        "causation_id": event.metadata.causation_id,
+        "actor": event.metadata.actor,
+    }

@@ -1,0 +1,83 @@
+"""The composition root of inventory: settings in, workers out. The only file that knows all others."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import grpc
+import typer
+from fastapi import FastAPI
+
+from chassis.cli import service_cli
+from chassis.consumer import Consumer
+from chassis.database import open_pool, open_read_only_pool
+from chassis.http.app import create_app
+from chassis.http.server import HttpServer
+from chassis.probe import DatabaseProbe
+from chassis.projector import Projector
+from chassis.relay import Relay
+from chassis.rpc.server import GrpcServer
+from chassis.service import Worker
+from chassis.store import EventStore
+from chassis.wakeup import shared_wakeup
+from inventory_service import http, reactions
+from inventory_service.commands import ProductCommands
+from inventory_service.grpc_server import InventoryServicer
+from inventory_service.http import InventoryResources
+from inventory_service.queries import StockQueries
+from inventory_service.read_models.stock import Stock
+from inventory_service.settings import InventorySettings
+from schemas.events.inventory import INVENTORY_EVENTS
+from schemas.events.orders import ORDER_EVENTS
+from schemas.grpc.inventory_pb2_grpc import add_InventoryServicer_to_server
+from schemas.topics import INVENTORY, ORDERS
+
+
+@asynccontextmanager
+async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]]:
+    """Opens the resources, yields the workers of all roles, closes the resources."""
+    database, kafka = settings.database_url, settings.kafka_bootstrap_servers
+    async with (
+        open_pool(database, name="inventory-service", max_size=8) as pool,
+        open_read_only_pool(database, name="inventory-service-queries", max_size=4) as reading,
+        shared_wakeup(database) as wakeup,
+        EventStore(pool, INVENTORY_EVENTS, wakeup=wakeup) as store,
+    ):
+        queries = StockQueries(reading)
+        projector = Projector(store, Stock(), pool)
+        resources = InventoryResources(ProductCommands(store), queries, store, projector.projected)
+        yield [
+            DatabaseProbe(database),
+            Relay(pool, database, store, INVENTORY, "/inventory-service", kafka),
+            Consumer(reactions.stock.name, [ORDERS], ORDER_EVENTS, reactions.stock, pool, store, kafka),
+            projector,
+            HttpServer(http_app(resources), host=settings.http_host, port=settings.http_port),
+            grpc_server(settings, queries),
+        ]
+
+
+def http_app(resources: InventoryResources) -> FastAPI:
+    """The routes with what they need."""
+    app = create_app("Millrace inventory", description="Products, prices and stock.", refusals=http.REFUSALS)
+    app.state.resources = resources
+    app.include_router(http.router)
+    return app
+
+
+def grpc_server(settings: InventorySettings, queries: StockQueries) -> GrpcServer:
+    """The gRPC door."""
+
+    def register(server: grpc.aio.Server) -> None:
+        add_InventoryServicer_to_server(InventoryServicer(queries), server)
+
+    return GrpcServer(register, host=settings.grpc_host, port=settings.grpc_port)
+
+
+def cli() -> typer.Typer:
+    """`serve` and `migrate`."""
+    return service_cli(
+        "inventory-service",
+        settings=InventorySettings,
+        service=service,
+        migrations=[],
+        read_models=[Stock()],
+    )

@@ -1,0 +1,14 @@
+"""What the inventory service is told: INVENTORY_... variables."""
+
+from pydantic_settings import SettingsConfigDict
+
+from chassis.settings import Port, ServiceSettings
+
+
+class InventorySettings(ServiceSettings):
+    """Settings of the inventory service."""
+
+    model_config = SettingsConfigDict(env_prefix="INVENTORY_")
+
+    http_port: Port = 8002
+    grpc_port: Port = 9002
