@@ -11,7 +11,7 @@ service's answer asks for at the wrong time (a confirmation that crossed a cance
 nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from uuid import UUID
@@ -56,12 +56,24 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """So many of one SKU, as somebody wants them."""
+
+    sku: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlaceOrder:
-    """A customer orders these lines at these prices; lines of the same SKU become one."""
+    """A customer orders these items, at the prices of this moment. Items of the same SKU become one line.
+
+    A SKU without a price is one that nobody sells.
+    """
 
     order_id: UUID
     customer_id: UUID
-    lines: Sequence[OrderLine]
+    items: Sequence[Item]
+    prices: Mapping[str, Money]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +151,7 @@ def not_found() -> CommandRefused:
 def _place(order: Order | None, command: PlaceOrder) -> Sequence[DomainEvent]:
     if order is not None:
         raise CommandRefused("order_already_placed", "this order was placed before")
-    lines = _merged(command.lines)
+    lines = _priced(_merged(command.items), command.prices)
     return [
         OrderCreated(
             order_id=command.order_id, customer_id=command.customer_id, lines=lines, total=_total(lines)
@@ -147,28 +159,28 @@ def _place(order: Order | None, command: PlaceOrder) -> Sequence[DomainEvent]:
     ]
 
 
-def _merged(lines: Sequence[OrderLine]) -> tuple[OrderLine, ...]:
-    """One line a SKU, in the order of first mention."""
-    if not lines:
+def _merged(items: Sequence[Item]) -> Mapping[str, int]:
+    """Quantities by SKU, in the order of first mention."""
+    quantities: dict[str, int] = {}
+    for item in items:
+        quantities[item.sku] = quantities.get(item.sku, 0) + item.quantity
+    if not quantities:
         raise CommandRefused("no_lines", "an order has at least one line")
-    merged: dict[str, OrderLine] = {}
-    for line in lines:
-        earlier = merged.get(line.sku)
-        if earlier is None:
-            merged[line.sku] = line
-        elif earlier.unit_price != line.unit_price:
-            raise CommandRefused("ambiguous_price", f"{line.sku} has two prices", sku=line.sku)
-        else:
-            quantity = earlier.quantity + line.quantity
-            merged[line.sku] = OrderLine(sku=line.sku, quantity=quantity, unit_price=line.unit_price)
-    if len(merged) > MAX_LINES:
+    if len(quantities) > MAX_LINES:
         raise CommandRefused("too_many_lines", f"an order has at most {MAX_LINES} lines")
-    for line in merged.values():
-        if line.quantity > MAX_QUANTITY:
-            raise CommandRefused(
-                "quantity_too_large", f"at most {MAX_QUANTITY} of {line.sku} in one order", sku=line.sku
-            )
-    return tuple(merged.values())
+    if excessive := [sku for sku, quantity in quantities.items() if quantity > MAX_QUANTITY]:
+        raise CommandRefused(
+            "quantity_too_large", f"at most {MAX_QUANTITY} of one SKU in one order", skus=excessive
+        )
+    return quantities
+
+
+def _priced(quantities: Mapping[str, int], prices: Mapping[str, Money]) -> tuple[OrderLine, ...]:
+    if unknown := [sku for sku in quantities if sku not in prices]:
+        raise CommandRefused("unknown_sku", "nobody sells this", skus=unknown)
+    return tuple(
+        OrderLine(sku=sku, quantity=quantity, unit_price=prices[sku]) for sku, quantity in quantities.items()
+    )
 
 
 def _total(lines: Sequence[OrderLine]) -> Money:

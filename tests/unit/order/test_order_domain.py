@@ -1,5 +1,7 @@
 """What an order does with each command, at each point of its life."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from chassis.events import DomainEvent
@@ -10,11 +12,12 @@ from order_service.domain import (
     CancelOrder,
     Command,
     ConfirmOrder,
+    Item,
     PlaceOrder,
     RejectOrder,
     ShipOrder,
 )
-from schemas.events.orders import OrderCancelled, OrderCreated, OrderLine
+from schemas.events.orders import OrderCancelled, OrderCreated
 from schemas.money import Money
 from tests.unit.order.examples import (
     ALICE,
@@ -29,9 +32,11 @@ from tests.unit.order.examples import (
     shortage,
 )
 
+PRICES = {"TEA-1": Money(amount=500, currency="EUR"), "MUG-1": Money(amount=900, currency="EUR")}
 
-def place(*lines: OrderLine) -> PlaceOrder:
-    return PlaceOrder(ORDER_ID, ALICE, lines)
+
+def place(*items: Item, prices: Mapping[str, Money] = PRICES) -> PlaceOrder:
+    return PlaceOrder(ORDER_ID, ALICE, items, prices)
 
 
 cancel = CancelOrder(customer_id=ALICE, reason="changed my mind")
@@ -40,49 +45,51 @@ ship = ShipOrder("DHL", "JD01")
 
 
 class TestPlacing:
-    def test_a_placed_order_is_created_with_its_total(self) -> None:
-        given(ORDER).when(place(line())).then([created])
+    def test_a_placed_order_is_created_with_prices_and_total(self) -> None:
+        given(ORDER).when(place(Item("TEA-1", 2))).then([created])
 
-    def test_lines_of_the_same_sku_become_one_where_it_was_first_mentioned(self) -> None:
-        lines = (line("TEA-1", 2), line("MUG-1", 1, price=900), line("TEA-1", 3))
-        given(ORDER).when(place(*lines)).then(
+    def test_items_of_the_same_sku_become_one_line_where_it_was_first_mentioned(self) -> None:
+        given(ORDER).when(place(Item("TEA-1", 2), Item("MUG-1", 1), Item("TEA-1", 3))).then(
             [
                 OrderCreated(
                     order_id=ORDER_ID,
                     customer_id=ALICE,
-                    lines=(line("TEA-1", 5), line("MUG-1", 1, price=900)),
+                    lines=(line("TEA-1", 5, price=500), line("MUG-1", 1, price=900)),
                     total=Money(amount=3400, currency="EUR"),
                 )
             ]
         )
 
-    def test_merged_lines_may_reach_the_limit_of_a_line(self) -> None:
-        outcome = given(ORDER).when(place(line(quantity=MAX_QUANTITY - 1), line(quantity=1)))
+    def test_merged_items_may_reach_the_limit_of_a_line(self) -> None:
+        outcome = given(ORDER).when(place(Item("TEA-1", MAX_QUANTITY - 1), Item("TEA-1", 1)))
         assert outcome.refusal is None
 
-    def test_merged_lines_may_not_go_over_the_limit_of_a_line(self) -> None:
-        outcome = given(ORDER).when(place(line(quantity=MAX_QUANTITY), line(quantity=1)))
-        assert outcome.then_refused("quantity_too_large").details == {"sku": "TEA-1"}
+    def test_merged_items_may_not_go_over_the_limit_of_a_line(self) -> None:
+        outcome = given(ORDER).when(place(Item("TEA-1", MAX_QUANTITY), Item("TEA-1", 1)))
+        assert outcome.then_refused("quantity_too_large").details == {"skus": ["TEA-1"]}
+
+    def test_what_has_no_price_cannot_be_ordered(self) -> None:
+        outcome = given(ORDER).when(place(Item("TEA-1", 1), Item("TEA-9", 1)))
+        assert outcome.then_refused("unknown_sku").details == {"skus": ["TEA-9"]}
 
     def test_an_order_has_lines(self) -> None:
         given(ORDER).when(place()).then_refused("no_lines")
 
     def test_an_order_has_at_most_a_hundred_lines(self) -> None:
-        lines = [line(f"SKU-{number}") for number in range(101)]
-        given(ORDER).when(place(*lines)).then_refused("too_many_lines")
+        items = [Item(f"SKU-{number}", 1) for number in range(101)]
+        given(ORDER).when(place(*items)).then_refused("too_many_lines")
 
     def test_an_order_is_in_one_currency(self) -> None:
-        outcome = given(ORDER).when(place(line("TEA-1"), line("MUG-1", currency="USD")))
+        prices = PRICES | {"MUG-1": Money(amount=900, currency="USD")}
+        outcome = given(ORDER).when(place(Item("TEA-1", 1), Item("MUG-1", 1), prices=prices))
         assert outcome.then_refused("mixed_currencies").details == {"currencies": ["EUR", "USD"]}
 
-    def test_a_sku_has_one_price(self) -> None:
-        given(ORDER).when(place(line(price=500), line(price=400))).then_refused("ambiguous_price")
-
     def test_a_total_that_money_cannot_hold_is_refused(self) -> None:
-        given(ORDER).when(place(line(price=10**15, quantity=2))).then_refused("total_too_large")
+        prices = {"TEA-1": Money(amount=10**15, currency="EUR")}
+        given(ORDER).when(place(Item("TEA-1", 2), prices=prices)).then_refused("total_too_large")
 
     def test_an_order_is_placed_once(self) -> None:
-        given(ORDER, [created]).when(place(line())).then_refused("order_already_placed")
+        given(ORDER, [created]).when(place(Item("TEA-1", 2))).then_refused("order_already_placed")
 
 
 class TestAnswersOfInventory:

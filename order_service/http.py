@@ -1,0 +1,235 @@
+"""The HTTP door of the order service. Customers see and change their own orders, operators everybody's."""
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field, StringConstraints, TypeAdapter
+
+from chassis.commands import Committed
+from chassis.decider import CommandRefused
+from chassis.http.actor import Actor, AnyActor, Customer, Operator
+from chassis.http.command import Command, KeyedCommand
+from chassis.http.fields import RequestBody, Text
+from chassis.http.paging import BigInt, Page, encode_cursor, page
+from chassis.http.problems import FieldError, Problem, bad_field, forbidden, not_found, unavailable
+from chassis.http.responses import answer
+from chassis.http.waiting import MinVersion, PreferWait
+from chassis.wakeup import Wakeup
+from order_service import documents
+from order_service.commands import OrderCommands, PricesUnavailable
+from order_service.documents import ChangedOrder, EventList, OrderDocument, OrderList, PlacedOrder
+from order_service.domain import MAX_LINES, MAX_QUANTITY, Item, Order, Status
+from order_service.queries import OrderHistory, OrderQueries
+
+REFUSALS: Final = {"order_not_found": 404}
+
+# Refusals of a new order are mistakes in its lines: 422, with the field to blame.
+_BLAMED: Final = {
+    "unknown_sku": "sku",
+    "quantity_too_large": "quantity",
+    "mixed_currencies": None,
+    "total_too_large": None,
+}
+
+Sku = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9._-]{0,63}$")]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
+
+
+class LineBody(RequestBody):
+    """So many of one SKU."""
+
+    sku: Sku = Field(examples=["TEA-1"])
+    quantity: Quantity = Field(examples=[2])
+
+
+class PlaceOrderBody(RequestBody):
+    """What is ordered. Lines of the same SKU become one."""
+
+    lines: Annotated[list[LineBody], Field(min_length=1, max_length=MAX_LINES)]
+
+
+class CancelBody(RequestBody):
+    """Why, for whoever reads the history."""
+
+    reason: Text | None = None
+
+
+class ShipBody(RequestBody):
+    """Who carries it."""
+
+    carrier: Text = Field(examples=["DHL"])
+    tracking_code: Text | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderResources:
+    """What the routes need; app.py puts it into `app.state.resources`. `projected` tells of new read models."""
+
+    commands: OrderCommands
+    queries: OrderQueries
+    history: OrderHistory
+    projected: Wakeup
+
+
+async def _resources(request: Request) -> OrderResources:
+    resources: OrderResources = request.app.state.resources
+    return resources
+
+
+Resources = Annotated[OrderResources, Depends(_resources)]
+OrdersPage = Annotated[Page[tuple[BigInt]], Depends(page(TypeAdapter(tuple[BigInt])))]
+
+router = APIRouter(tags=["orders"])
+
+
+@router.post("/orders", status_code=201, response_model=PlacedOrder)
+async def place_order(
+    body: PlaceOrderBody, customer: Customer, command: KeyedCommand, prefer: PreferWait, resources: Resources
+) -> Response:
+    """Place an order. It is accepted when it is durable here; confirmed or rejected when inventory has answered.
+
+    `Prefer: wait=N` answers when that has happened, after N seconds at most.
+    """
+    items = [Item(line.sku, line.quantity) for line in body.lines]
+    try:
+        committed = await resources.commands.place(
+            customer.customer_id, items, command.context(customer, body)
+        )
+    except CommandRefused as refusal:
+        raise _blame(refusal, body) from refusal
+    except PricesUnavailable as error:
+        detail = f"{error}, and inventory doesn't answer at the moment."
+        raise unavailable(detail, code="prices_unavailable", retry_after=2) from error
+    order = _order(committed)
+    status, version, position = str(order.status), committed.version, committed.position
+    assert position is not None, "an order that was placed has an event"
+    if prefer.seconds and order.status is Status.PENDING:
+        row = await prefer.read(
+            lambda: resources.queries.order(order.order_id),
+            lambda seen: seen is not None and seen.status != Status.PENDING,
+            signal=resources.projected,
+        )
+        if row is not None:
+            status, version, position = row.status, row.version, row.position
+    return answer(
+        documents.placed_order(order, status, version, position),
+        status=201,
+        version=version,
+        location=f"/orders/{order.order_id}",
+        headers=prefer.applied,
+    )
+
+
+@router.get("/orders/{order_id}", response_model=OrderDocument)
+async def get_order(
+    order_id: UUID, actor: AnyActor, read_after: MinVersion, resources: Resources
+) -> Response:
+    """An order."""
+    row = await read_after.read(lambda: resources.queries.order(order_id), signal=resources.projected)
+    if row is None or not actor.may_see(row.customer_id):
+        raise not_found("order")
+    return answer(documents.order_document(row), version=row.version)
+
+
+@router.get("/orders", response_model=OrderList)
+async def list_orders(
+    actor: AnyActor,
+    paging: OrdersPage,
+    resources: Resources,
+    status: Annotated[Status | None, Query(description="only orders of this status")] = None,
+    customer_id: Annotated[UUID | None, Query(description="whose; operators must say it")] = None,
+) -> Response:
+    """A customer's orders, newest first."""
+    rows = await resources.queries.orders_of(
+        _whose(actor, customer_id),
+        before=paging.after[0] if paging.after else None,
+        limit=paging.limit + 1,  # one more tells whether there is a next page
+        status=status,
+    )
+    shown = rows[: paging.limit]
+    more = len(rows) > paging.limit
+    return answer(
+        {
+            "orders": [documents.order_document(row) for row in shown],
+            "next_cursor": encode_cursor(shown[-1].created_position) if more else None,
+        }
+    )
+
+
+@router.post("/orders/{order_id}/cancel", response_model=ChangedOrder)
+async def cancel_order(
+    order_id: UUID,
+    actor: AnyActor,
+    command: Command,
+    resources: Resources,
+    body: CancelBody | None = None,
+) -> Response:
+    """Call off an order that is pending or confirmed. Doing it twice changes nothing."""
+    committed = await resources.commands.cancel(
+        order_id,
+        None if actor.is_operator else actor.customer_id,
+        body.reason if body else None,
+        command.context(actor, body),
+        expected_version=command.expected_version,
+    )
+    return _changed(committed)
+
+
+@router.post("/orders/{order_id}/ship", response_model=ChangedOrder)
+async def ship_order(
+    order_id: UUID, body: ShipBody, operator: Operator, command: Command, resources: Resources
+) -> Response:
+    """Hand a confirmed order to the carrier."""
+    committed = await resources.commands.ship(
+        order_id,
+        body.carrier,
+        body.tracking_code,
+        command.context(operator, body),
+        expected_version=command.expected_version,
+    )
+    return _changed(committed)
+
+
+@router.get("/orders/{order_id}/events", response_model=EventList)
+async def get_history(order_id: UUID, actor: AnyActor, resources: Resources) -> Response:
+    """Everything that happened to an order, straight from the event store."""
+    history = await resources.history.of(order_id)
+    if history is None or not actor.may_see(history.customer_id):
+        raise not_found("order")
+    return answer(
+        {"events": [documents.event_document(recorded) for recorded in history.events]},
+        version=history.events[-1].version,
+    )
+
+
+def _whose(actor: Actor, customer_id: UUID | None) -> UUID:
+    """Whose orders are asked for: a customer's own, for an operator those of the customer that they name."""
+    if actor.is_operator:
+        if customer_id is None:
+            raise bad_field(422, "invalid_request", "customer_id", "is required for operators", "add it")
+        return customer_id
+    if customer_id not in (None, actor.customer_id):
+        raise forbidden("Only an operator may list another customer's orders.")
+    return actor.customer_id
+
+
+def _blame(refusal: CommandRefused, body: PlaceOrderBody) -> CommandRefused | Problem:
+    if refusal.code not in _BLAMED:
+        return refusal
+    field = _BLAMED[refusal.code]
+    blamed = refusal.details.get("skus", ())
+    fields = [f"lines[{index}].{field}" for index, line in enumerate(body.lines) if line.sku in blamed]
+    errors = [FieldError(name, refusal.message) for name in fields or ["lines"]]
+    return Problem(422, refusal.code, refusal.message, errors=errors, **refusal.details)
+
+
+def _changed(committed: Committed[Order | None]) -> Response:
+    document = documents.changed_order(_order(committed), committed.version, committed.position)
+    return answer(document, version=committed.version)
+
+
+def _order(committed: Committed[Order | None]) -> Order:
+    assert committed.state is not None, "a command that was not refused leaves an order"
+    return committed.state

@@ -1,0 +1,96 @@
+"""What things cost at the moment of ordering.
+
+The service's own catalogue knows nearly every SKU. One that it doesn't know yet, because inventory's event is
+still on its way, is asked of inventory over gRPC. That answer is not stored: the event will come.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import grpc
+
+from chassis.logging import get_logger
+from order_service.queries import Catalogue
+from schemas.grpc.inventory_pb2 import GetAvailabilityRequest
+from schemas.grpc.inventory_pb2_grpc import InventoryAsyncStub
+from schemas.money import Money
+
+log = get_logger(__name__)
+
+INVENTORY_DEADLINE = 1.0  # seconds
+REMEMBERED_FOR = 1.0  # seconds
+REMEMBERED_SKUS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """Prices by SKU. When `complete`, a SKU without a price is one that nobody sells; else it may be one that
+    only inventory knows, which didn't answer."""
+
+    prices: Mapping[str, Money]
+    complete: bool = True
+
+
+class Prices:
+    """Prices by SKU.
+
+    Prices of the catalogue are remembered for a second, so that a busy shop doesn't ask Postgres for the same
+    few products with every order. That is right as long as it is short: the catalogue follows inventory with a
+    delay anyway, and an order is bound to the price that the service knew when it was placed. Unknown SKUs are
+    not remembered. `clock` gives seconds.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        inventory: InventoryAsyncStub,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._catalogue = catalogue
+        self._inventory = inventory
+        self._clock = clock
+        self._remembered: dict[str, tuple[Money, float]] = {}  # price, and until when it is good
+
+    async def of(self, skus: Iterable[str]) -> PriceList:
+        """The prices of `skus`, as far as they have any."""
+        wanted = set(skus)
+        prices = self._recall(wanted)
+        if missing := wanted - prices.keys():
+            found = await self._catalogue.prices(list(missing))
+            self._remember(found)
+            prices |= found
+        if missing := wanted - prices.keys():
+            answered = await self._ask_inventory(sorted(missing))
+            return PriceList(prices | (answered or {}), complete=answered is not None)
+        return PriceList(prices)
+
+    def _recall(self, skus: Iterable[str]) -> dict[str, Money]:
+        now = self._clock()
+        prices = {}
+        for sku in skus:
+            remembered = self._remembered.get(sku)
+            if remembered is not None and remembered[1] > now:
+                prices[sku] = remembered[0]
+        return prices
+
+    def _remember(self, prices: dict[str, Money]) -> None:
+        if len(self._remembered) + len(prices) > REMEMBERED_SKUS:
+            self._remembered.clear()
+        good_until = self._clock() + REMEMBERED_FOR
+        for sku, price in prices.items():
+            self._remembered[sku] = (price, good_until)
+
+    async def _ask_inventory(self, skus: Sequence[str]) -> dict[str, Money] | None:
+        """The prices of those of `skus` that inventory knows; None when it doesn't answer in time."""
+        request = GetAvailabilityRequest(skus=skus)
+        try:
+            answer = await self._inventory.GetAvailability(request, timeout=INVENTORY_DEADLINE)
+        except grpc.aio.AioRpcError as error:
+            log.warning("inventory gave no prices", skus=skus, code=error.code().name, detail=error.details())
+            return None
+        return {
+            product.sku: Money(amount=product.price_amount, currency=product.currency)
+            for product in answer.products
+        }

@@ -1,0 +1,129 @@
+"""What the order service knows: orders and catalogue from the read models, an order's history from its stream."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import LiteralString
+from uuid import UUID
+
+from psycopg import AsyncCursor
+from psycopg.rows import class_row
+from psycopg.types.string import ByteaBinaryLoader
+
+from chassis.database import Connection, Pool
+from chassis.events import RecordedEvent
+from chassis.store import EventStore
+from order_service.domain import Status
+from schemas.events.orders import OrderCreated, order_stream
+from schemas.money import Money
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """An order as of `version` of its stream. `lines` and `shortages` are JSON as it was stored."""
+
+    order_id: UUID
+    customer_id: UUID
+    status: str
+    lines: bytes
+    total_amount: int
+    currency: str
+    reason: str | None
+    shortages: bytes | None
+    carrier: str | None
+    tracking_code: str | None
+    version: int
+    position: int
+    created_position: int
+    created_at: datetime
+    updated_at: datetime
+
+
+_SELECT: LiteralString = """
+    SELECT order_id, customer_id, status, lines, total_amount, currency, reason, shortages, carrier, tracking_code,
+           version, position, created_position, created_at, updated_at
+    FROM orders
+"""
+_PAGE: LiteralString = """
+    WHERE customer_id = %(customer_id)s
+      AND (%(status)s::text IS NULL OR status = %(status)s)
+      AND created_position < %(before)s
+    ORDER BY created_position DESC LIMIT %(limit)s
+"""
+_FROM_THE_NEWEST = 2**63 - 1
+
+
+class OrderQueries:
+    """Orders by id and by customer; one statement each, a moment behind the event store."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def order(self, order_id: UUID) -> OrderRow | None:
+        """The order, or None when the read model has none of that id (yet)."""
+        async with self._pool.connection() as connection, _rows(connection) as cursor:
+            await cursor.execute(_SELECT + "WHERE order_id = %s", (order_id,))
+            return await cursor.fetchone()
+
+    async def orders_of(
+        self, customer_id: UUID, *, before: int | None, limit: int, status: Status | None = None
+    ) -> list[OrderRow]:
+        """The customer's next `limit` orders, newest first, that were created before the position `before`."""
+        parameters = {
+            "customer_id": customer_id,
+            "status": status,
+            "before": _FROM_THE_NEWEST if before is None else before,
+            "limit": limit,
+        }
+        async with self._pool.connection() as connection, _rows(connection) as cursor:
+            await cursor.execute(_SELECT + _PAGE, parameters)
+            return await cursor.fetchall()
+
+
+def _rows(connection: Connection) -> AsyncCursor[OrderRow]:
+    cursor = connection.cursor(binary=True, row_factory=class_row(OrderRow))
+    # The raw bytes: they go into the answer as they are.
+    cursor.adapters.register_loader("json", ByteaBinaryLoader)
+    return cursor
+
+
+class Catalogue:
+    """Prices that inventory has told of."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def prices(self, skus: Sequence[str]) -> dict[str, Money]:
+        """The prices of those of `skus` that are known."""
+        async with self._pool.connection() as connection, connection.cursor(binary=True) as cursor:
+            await cursor.execute(
+                "SELECT sku, price_amount, currency FROM catalogue WHERE sku = ANY(%s)", (list(skus),)
+            )
+            return {
+                sku: Money(amount=amount, currency=currency)
+                for sku, amount, currency in await cursor.fetchall()
+            }
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Everything that happened to an order, and whose it is."""
+
+    customer_id: UUID
+    events: Sequence[RecordedEvent]
+
+
+class OrderHistory:
+    """The events of an order, straight from the event store: never behind."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+
+    async def of(self, order_id: UUID) -> History | None:
+        """The order's events in version order, or None when there is no such order."""
+        events = await self._store.read_stream(order_stream(order_id))
+        if not events:
+            return None
+        created = events[0].event
+        assert isinstance(created, OrderCreated)
+        return History(created.customer_id, events)

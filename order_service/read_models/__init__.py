@@ -1,0 +1,1 @@
+"""What the order service can be asked for. One file per read model."""
