@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from statistics import median
 from uuid import uuid4
 
@@ -53,7 +54,7 @@ async def measure(base_url: str, requests: int = REQUESTS) -> Load:
 
 
 @asynccontextmanager
-async def server(url: str, argv: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[str]:
+async def server(url: str, argv: Sequence[str | Path], environment: Mapping[str, str]) -> AsyncIterator[str]:
     """A server process, once it answers at `url`."""
     running = await asyncio.create_subprocess_exec(
         *argv, env=os.environ | environment, cwd=REPOSITORY, stdout=asyncio.subprocess.DEVNULL
