@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import psycopg
@@ -45,8 +45,13 @@ class RelayStatus:
     detail: str = ""
     position: int | None = None
     fencing_token: int | None = None
-    since: float = field(default_factory=time.time)
+    unacknowledged: int = 0
+    """Events that were sent to Kafka without an answer so far."""
+    since: float = field(default_factory=time.monotonic)
+    """When this status began (time.monotonic)."""
 
+
+_SLOW_ACK = 5.0  # seconds after which a missing answer from Kafka shows
 
 # Whatever is not in here is a programming error and ends the process.
 _FAULTS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], RelayState], ...] = (
@@ -114,9 +119,12 @@ class Relay(LoopWorker):
         status = self._status
         patience = 30.0 + 2 * max(self._poll.maximum, self._ack_timeout)
         detail = f"{status.state}: {status.detail}" if status.detail else str(status.state)
+        waiting = time.monotonic() - status.since if status.unacknowledged else 0.0
+        if waiting > _SLOW_ACK:
+            detail = f"{status.unacknowledged} events sent {waiting:.0f} s ago are not acknowledged"
         return Health(
             alive=self.seconds_since_beat < patience,
-            ready=status.state in (RelayState.RELAYING, RelayState.STANDBY),
+            ready=status.state in (RelayState.RELAYING, RelayState.STANDBY) and waiting <= _SLOW_ACK,
             detail=detail,
             needed=False,
         )
@@ -188,11 +196,10 @@ class Relay(LoopWorker):
             if sound:
                 await self._send(sound, leadership, publisher, VersionOrder(self._pool))
             raise
+        self._status = replace(self._status, unacknowledged=len(chunk), since=time.monotonic())
         await publisher.publish(chunk)
         await leadership.advance(chunk[-1].position)
-        self._status = RelayStatus(
-            RelayState.RELAYING, "", leadership.position, leadership.fencing_token, self._status.since
-        )
+        self._status = replace(self._status, unacknowledged=0, position=leadership.position)
 
     def _note(self, fault: Exception) -> None:
         state = next(state for kinds, state in _FAULTS if isinstance(fault, kinds))
