@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import Depends, Security
-from fastapi.security import APIKeyHeader
+from fastapi import Depends, Request
 
+from chassis.http.openapi import Header, reads
 from chassis.http.problems import Problem, bad_field, forbidden
 
 CUSTOMER_HEADER = "X-Customer-Id"
@@ -15,8 +15,10 @@ OPERATOR_HEADER = "X-Operator-Id"
 
 _OPERATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
-_customer_header = APIKeyHeader(name=CUSTOMER_HEADER, scheme_name="customer", auto_error=False)
-_operator_header = APIKeyHeader(name=OPERATOR_HEADER, scheme_name="operator", auto_error=False)
+_CUSTOMER_DOC = "the customer who asks, a UUID"
+_OPERATOR_DOC = "the operator who asks, a name"
+_AS_CUSTOMER = Header(CUSTOMER_HEADER, _CUSTOMER_DOC, required=True, identifies="customer")
+_AS_OPERATOR = Header(OPERATOR_HEADER, _OPERATOR_DOC, required=True, identifies="operator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,9 @@ class Actor:
         return self.is_operator or self.customer_id == customer_id
 
 
-async def optional_actor(
-    customer: Annotated[str | None, Security(_customer_header)],
-    operator: Annotated[str | None, Security(_operator_header)],
-) -> Actor | None:
+def identify(request: Request) -> Actor | None:
     """The actor that the request names, None when it names none. 400 when malformed or when it names two."""
+    customer, operator = request.headers.get(CUSTOMER_HEADER), request.headers.get(OPERATOR_HEADER)
     if customer is None and operator is None:
         return None
     if customer is not None and operator is not None:
@@ -72,15 +72,28 @@ async def optional_actor(
         ) from None
 
 
-async def any_actor(actor: Annotated[Actor | None, Depends(optional_actor)]) -> Actor:
+@reads(
+    Header(CUSTOMER_HEADER, _CUSTOMER_DOC, identifies="customer"),
+    Header(OPERATOR_HEADER, _OPERATOR_DOC, identifies="operator"),
+)
+async def optional_actor(request: Request) -> Actor | None:
+    """Customer, operator or nobody."""
+    return identify(request)
+
+
+@reads(_AS_CUSTOMER, _AS_OPERATOR)
+async def any_actor(request: Request) -> Actor:
     """Customer or operator; 401 when neither is named."""
+    actor = identify(request)
     if actor is None:
         raise _unknown(f"Say who asks: {CUSTOMER_HEADER} or {OPERATOR_HEADER}.")
     return actor
 
 
-async def customer(actor: Annotated[Actor | None, Depends(optional_actor)]) -> Actor:
+@reads(_AS_CUSTOMER)
+async def customer(request: Request) -> Actor:
     """A customer; 401 when nobody is named, 403 for an operator."""
+    actor = identify(request)
     if actor is None:
         raise _unknown(f"Say who asks: {CUSTOMER_HEADER}.")
     if actor.kind != "customer":
@@ -88,8 +101,10 @@ async def customer(actor: Annotated[Actor | None, Depends(optional_actor)]) -> A
     return actor
 
 
-async def operator(actor: Annotated[Actor | None, Depends(optional_actor)]) -> Actor:
+@reads(_AS_OPERATOR)
+async def operator(request: Request) -> Actor:
     """An operator; 401 when nobody is named, 403 for a customer."""
+    actor = identify(request)
     if actor is None:
         raise _unknown(f"Say who asks: {OPERATOR_HEADER}.")
     if not actor.is_operator:

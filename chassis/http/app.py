@@ -8,9 +8,9 @@ import orjson
 from fastapi import Depends, FastAPI, Request, Response, params
 from fastapi.dependencies.utils import get_flat_params
 
-from chassis.http import errors
+from chassis.http import errors, openapi
 from chassis.http.middleware import BodyRules, Correlation
-from chassis.http.problems import MEDIA_TYPE, ProblemDocument, bad_field
+from chassis.http.problems import bad_field
 
 BODY_LIMIT = 256 * 1024  # bytes
 
@@ -36,13 +36,11 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         dependencies=[Depends(_known_query)],
-        responses={
-            "default": {"description": "Problem", "content": {MEDIA_TYPE: {"schema": _problem_schema()}}}
-        },
     )
     # Set when the process drains: waiting requests answer with what they have.
     app.state.draining = asyncio.Event()
     errors.install(app, refusals or {})
+    openapi.install(app)
     # The last added is the outermost.
     app.add_middleware(BodyRules, limit=body_limit)
     app.add_middleware(Correlation)
@@ -70,7 +68,3 @@ async def _known_query(request: Request) -> None:
 def _query_names(route: Any) -> set[str]:
     fields = get_flat_params(route.dependant)
     return {field.alias for field in fields if isinstance(field.field_info, params.Query)}
-
-
-def _problem_schema() -> dict[str, Any]:
-    return ProblemDocument.model_json_schema()

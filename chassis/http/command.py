@@ -4,12 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from chassis.commands import CommandContext, IdempotencyKey
 from chassis.http.actor import Actor
-from chassis.http.idempotency import fingerprint, parse_key, require_key
+from chassis.http.idempotency import HEADER, fingerprint, parse_key, require_key
+from chassis.http.openapi import Header, reads
 from chassis.http.preconditions import parse_if_match
 
 # W3C Trace Context, 3.2: version-traceid-parentid-flags. A malformed one is ignored, as it asks.
@@ -48,22 +49,18 @@ class CommandRequest:
         return IdempotencyKey(f"{actor or ''} {route}", self.key, fingerprint(scope["path"], body))
 
 
-async def command_request(
-    request: Request,
-    idempotency_key: Annotated[str | None, Header(description=_KEY_DOC)] = None,
-    if_match: Annotated[str | None, Header(description=_MATCH_DOC)] = None,
-) -> CommandRequest:
+@reads(Header(HEADER, _KEY_DOC), Header("If-Match", _MATCH_DOC))
+async def command_request(request: Request) -> CommandRequest:
     """For a command on something that exists: the key is optional, If-Match is honoured."""
-    key = None if idempotency_key is None else parse_key(idempotency_key)
-    return CommandRequest(request, key, parse_if_match(if_match))
+    return CommandRequest(
+        request, parse_key(request.headers), parse_if_match(request.headers.get("if-match"))
+    )
 
 
-async def keyed_request(
-    request: Request,
-    idempotency_key: Annotated[str | None, Header(description=f"required; {_KEY_DOC}")] = None,
-) -> CommandRequest:
+@reads(Header(HEADER, _KEY_DOC, required=True))
+async def keyed_request(request: Request) -> CommandRequest:
     """For a command that creates and must not be doubled: the key is required (400)."""
-    return CommandRequest(request, parse_key(require_key(idempotency_key)), None)
+    return CommandRequest(request, require_key(parse_key(request.headers)), None)
 
 
 Command = Annotated[CommandRequest, Depends(command_request)]

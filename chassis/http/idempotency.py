@@ -4,6 +4,7 @@ import hashlib
 import re
 
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 
 from chassis.http.problems import bad_field
 
@@ -14,11 +15,14 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _REMEDY = "send 1 to 255 visible ASCII characters, for example a UUID"
 
 
-def parse_key(value: str) -> str:
-    """The key that the header carries: bare, or quoted as a structured-field string. 400 when malformed."""
-    quoted = _QUOTED.fullmatch(value)
-    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value
-    if not _VISIBLE.fullmatch(key) or (quoted is None and value.startswith('"')):
+def parse_key(headers: Headers) -> str | None:
+    """The key: bare, or quoted as a structured-field string; None without one. 400 when malformed."""
+    values = headers.getlist(HEADER)
+    if not values:
+        return None
+    quoted = _QUOTED.fullmatch(values[0])
+    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else values[0]
+    if len(values) > 1 or not _VISIBLE.fullmatch(key) or (quoted is None and key.startswith('"')):
         raise bad_field(400, "malformed_idempotency_key", HEADER, "malformed", _REMEDY)
     return key
 

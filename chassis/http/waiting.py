@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Protocol, TypeVar
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Query, Request
 
+from chassis.http.openapi import Header, reads
 from chassis.http.problems import unavailable
 
 T = TypeVar("T")
@@ -124,13 +125,10 @@ class WaitPreference:
         return {"Preference-Applied": f"wait={self.seconds}"} if self.seconds else {}
 
 
-async def wait_preference(
-    request: Request,
-    prefer: Annotated[
-        str | None, Header(description="wait=N: answer when it is settled, after N seconds at most")
-    ] = None,
-) -> WaitPreference:
+@reads(Header("Prefer", "wait=N: answer when it is settled, after N seconds at most"))
+async def wait_preference(request: Request) -> WaitPreference:
     """The dependency behind PreferWait; longer waits are cut to the longest, others' preferences ignored."""
+    prefer = request.headers.get("prefer")
     wanted = _PREFER_WAIT.search(prefer) if prefer else None
     seconds = min(int(wanted[1]), int(LONGEST_WAIT)) if wanted else 0
     return WaitPreference(seconds, request.app.state.draining)
