@@ -82,13 +82,12 @@ def _remedy(item: Mapping[str, Any]) -> str | None:
 
 
 def _refused(error: CommandRefused, refusals: Mapping[str, int]) -> Problem:
-    extensions = {**error.details, "code": error.code}
-    version = getattr(error, "current_version", None)
-    if version is not None:
-        extensions["current_version"] = version
-    return Problem(
-        refusals.get(error.code, 409), error.code, error.message, **{"details": None, **extensions}
-    )
+    problem = Problem(refusals.get(error.code, 409), error.code, error.message)
+    # Not as keywords: a detail may be called like one of Problem's own parameters.
+    problem.extensions = {**error.details, "code": error.code}
+    if error.current_version is not None:
+        problem.extensions["current_version"] = error.current_version
+    return problem
 
 
 def _wrong_version(error: WrongExpectedVersion, request: Request) -> Problem:
