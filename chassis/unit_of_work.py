@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from psycopg import AsyncConnection
-
+from chassis.database import Connection
 from chassis.decider import C, Decider, S
 from chassis.events import DomainEvent, Metadata, NewEvent, RecordedEvent
 from chassis.store import EventStore, StreamAppend
@@ -32,7 +31,7 @@ class UnitOfWork:
     `store` (a read model needs none) only the connection can be used.
     """
 
-    def __init__(self, connection: AsyncConnection[Any], store: EventStore | None, actor: str) -> None:
+    def __init__(self, connection: Connection, store: EventStore | None, actor: str) -> None:
         self.connection = connection
         self._store = store
         self._actor = actor

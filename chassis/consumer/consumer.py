@@ -1,0 +1,145 @@
+"""The consumer: the one way in which events of a topic take effect in a service."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+
+from aiokafka.errors import KafkaError
+
+from chassis.backoff import Backoff
+from chassis.consumer.incoming import Partition, read_record
+from chassis.consumer.membership import ClientFault, Membership
+from chassis.consumer.processor import BatchProcessor, Counters, Settled
+from chassis.consumer.subscription import Records, Subscription
+from chassis.consumer.transaction import BatchTransaction
+from chassis.database import Pool
+from chassis.events import DomainEvent, EventRegistry
+from chassis.logging import get_logger
+from chassis.loop_worker import LoopWorker
+from chassis.reactions import BatchFunction
+from chassis.service import Health, Role
+from chassis.store import EventStore
+from chassis.topics import Topic
+
+log = get_logger(__name__)
+
+_FINISH_BATCH = 4.0  # seconds in which a batch may finish when the process stops
+_HANGING = 120.0  # seconds without progress in a batch, after which only a restart helps
+
+
+class Consumer(LoopWorker):
+    """Applies the events of `topics` through `handler`, each exactly once in effect. See docs/consumers.md.
+
+    `name` is the consumer group, the key of its rows in the database and the actor of what it appends.
+    `handler` gets batches of events (several streams, in order within each) in a transaction: a `Reactions`, a
+    `handler_for(read_model)`, or any async function of (batch, unit). Its writes, the events that it appends
+    through the unit (which needs `store`) and the consumed positions are committed together.
+
+    What it raises: a fault that passes is retried in place, for ever; anything else is tried three times, then
+    the event's stream is parked and the rest flows on.
+    """
+
+    role = Role.CONSUMERS
+
+    def __init__(
+        self,
+        name: str,
+        topics: Sequence[Topic],
+        registry: EventRegistry,
+        handler: BatchFunction,
+        pool: Pool,
+        store: EventStore | None = None,
+        *,
+        bootstrap_servers: str,
+        max_records: int = 2000,
+        backoff: Backoff | None = None,
+        blocked_retry: float = 5.0,
+    ) -> None:
+        super().__init__(drain_timeout=9.0)
+        self.name = name
+        self.registry = registry
+        self.generations = {topic.name: topic.generation for topic in topics}
+        self.subscription = Subscription(name, topics, _event_classes(handler, registry), max_records)
+        self.transaction = BatchTransaction(name, handler, pool, store, self.generations)
+        self._processor = BatchProcessor(self.transaction, backoff or Backoff(initial=0.1, maximum=5.0))
+        self._bootstrap_servers = bootstrap_servers
+        self._blocked_retry = blocked_retry
+        self._membership: Membership | None = None
+        self._joining = Backoff(initial=0.2, maximum=5.0)
+        self._fault = "not started"
+
+    @property
+    def counters(self) -> Counters:
+        """What it has done since the start of the process."""
+        return self._processor.counters
+
+    @property
+    def partitions(self) -> frozenset[Partition]:
+        """What is assigned to it now."""
+        return self._membership.partitions if self._membership else frozenset()
+
+    def health(self) -> Health:
+        """Not alive when a batch hangs; not ready while Kafka or the database is away or a partition is stopped."""
+        blocked = self._membership.blocked.values() if self._membership else ()
+        problems = [text for text in (self._fault, self._processor.fault or "", *blocked) if text]
+        return Health(
+            alive=self._processor.busy_for() < _HANGING,
+            ready=not problems,
+            detail="; ".join(problems) or f"consuming {len(self.partitions)} partitions",
+            needed=False,
+        )
+
+    async def _loop(self) -> None:
+        while not self._stopping.is_set():
+            self._fault = "joining the group"
+            self._membership = Membership(
+                self.subscription,
+                self._bootstrap_servers,
+                self._settle,
+                blocked_retry=self._blocked_retry,
+                on_commit_failure=self._count_failed_commit,
+            )
+            try:
+                if await self._unless_stopping(self._membership.join()):
+                    self._fault = ""
+                    self._joining.reset()
+                    await self._unless_stopping(self._membership.ended)
+            except (KafkaError, ClientFault, OSError) as error:
+                self._fault = f"Kafka: {type(error).__name__}: {error}"
+                log.warning("consumer interrupted", consumer=self.name, error=self._fault)
+            finally:
+                await self._membership.leave(_FINISH_BATCH)
+            await self._joining.wait(self._stopping)
+        self._fault = "stopped"
+
+    async def _settle(
+        self, records: Records, interrupt: asyncio.Event, trusted: Mapping[Partition, int]
+    ) -> Settled:
+        batch = [
+            read_record(record.topic, record, self.registry, self.generations[record.topic])
+            for record in records
+        ]
+        return await self._processor.settle(batch, interrupt, trusted)
+
+    async def _unless_stopping(self, awaitable: Awaitable[None]) -> bool:
+        """Await, but no longer than until `stop`. Returns whether it came to its end; raises what it raises."""
+        task = asyncio.ensure_future(awaitable)
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in (task, stopping):
+                one.cancel()
+        if not task.done():
+            await asyncio.wait({task})
+        if task.cancelled():
+            return False
+        task.result()
+        return True
+
+    def _count_failed_commit(self) -> None:
+        self.counters.failed_commits += 1
+
+
+def _event_classes(handler: BatchFunction, registry: EventRegistry) -> list[type[DomainEvent]]:
+    handles: frozenset[str] | None = getattr(handler, "handles", None)
+    return [cls for cls in registry.classes if handles is None or cls.event_type in handles]

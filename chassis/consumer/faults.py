@@ -1,0 +1,38 @@
+"""Which errors pass if one waits, and which will be the same at the next attempt."""
+
+import grpc
+import psycopg
+
+from chassis.consumer.positions import StreamMoved
+from chassis.database import is_transient
+from chassis.store import WrongExpectedVersion
+
+_GRPC_TRANSIENT = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+    }
+)
+# The deployment is wrong, not the event: a migration that has not run yet, a missing right. Parking would put
+# every stream aside for it.
+_DEPLOYMENT = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.InsufficientPrivilege,
+)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Somebody else was faster: decide again at once, on what is true now."""
+    return isinstance(error, WrongExpectedVersion | StreamMoved)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same batch can succeed later without anybody changing the event or the code."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return error.code() in _GRPC_TRANSIENT
+    return is_conflict(error) or is_transient(error) or isinstance(error, _DEPLOYMENT)

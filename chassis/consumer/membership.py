@@ -1,0 +1,253 @@
+"""One life in the consumer group: from joining to leaving, or to the first fault of the Kafka client.
+
+Why it is right. aiokafka moves its own position with every batch that it hands out, whether we finished it or
+not; what counts are the committed offsets, and the database. So after anything that leaves a batch unfinished no
+later batch may be taken until partitions are assigned anew (aiokafka then starts from the committed offsets) or
+this life has ended: `_assigned` says so. It changes only between awaits, in the event loop's one thread. Should
+it ever be wrong, the database refuses a batch that does not follow on what it has seen (plan.py, Skipped).
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from aiokafka import TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from chassis.consumer.incoming import Partition
+from chassis.consumer.plan import Blocked, Skipped
+from chassis.consumer.polling import PollingBroker
+from chassis.consumer.processor import Interrupted, Settled
+from chassis.consumer.subscription import REBALANCE_TIMEOUT, Records, Subscription
+from chassis.logging import get_logger
+
+log = get_logger(__name__)
+
+_COMMIT_TIMEOUT = 5.0  # seconds; a commit that fails is made up for by the next one
+_LEAVE_TIMEOUT = 3.0  # seconds
+_REVOKE_GRACE = REBALANCE_TIMEOUT / 2  # seconds in which a batch may finish while the group waits
+
+
+class Settle(Protocol):
+    """What gets a batch done; see BatchProcessor.settle."""
+
+    async def __call__(
+        self, records: Records, interrupt: asyncio.Event, trusted: Mapping[Partition, int]
+    ) -> Settled: ...
+
+
+class ClientFault(Exception):
+    """The Kafka client failed; only a new one helps."""
+
+
+class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Hands the batches of its partitions to `settle`, and commits what was settled."""
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        bootstrap_servers: str,
+        settle: Settle,
+        *,
+        blocked_retry: float,
+        on_commit_failure: Callable[[], None],
+    ) -> None:
+        self.partitions: frozenset[Partition] = frozenset()
+        self.blocked: dict[Partition, str] = {}
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails with the first fault: ClientFault, or what `settle` raised by mistake."""
+        self._name = subscription.group_id
+        self._settle = settle
+        self._blocked_retry = blocked_retry
+        self._on_commit_failure = on_commit_failure
+        self._broker = PollingBroker(bootstrap_servers, client_id=subscription.group_id, on_fault=self._fault)
+        self._subscriber = subscription.declare(self._broker, self._on_batch, listener=self)
+        self._assigned = False
+        self._interrupt = asyncio.Event()
+        self._batch: asyncio.Task[Settled] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._sought: dict[Partition, int] = {}
+        self._trusted: dict[Partition, int] = {}
+        self._timers: set[asyncio.TimerHandle] = set()
+
+    async def join(self) -> None:
+        """Connect and join the group; returns when partitions are assigned. Raises KafkaError."""
+        await self._broker.start()
+
+    async def leave(self, grace: float) -> None:
+        """Finish the batch (abandon it after `grace` seconds), commit its offsets, leave the group."""
+        self._assigned = False
+        await self._end_batch(grace)
+        self._cancel_timers()
+        # Not cancelled when it takes too long (a broker that does not answer): it then ends by itself later.
+        stopping = asyncio.create_task(self._broker.stop())
+        _, late = await asyncio.wait({stopping}, timeout=_LEAVE_TIMEOUT)
+        if late:
+            log.warning("leaving the group without an answer", consumer=self._name)
+            stopping.add_done_callback(_observe)
+        else:
+            _observe(stopping)
+        if self.ended.done() and not self.ended.cancelled():
+            self.ended.exception()  # seen: no complaint about an exception that nobody fetched
+
+    # -- batches
+
+    async def _on_batch(self, records: Records) -> None:
+        """FastStream's handler. Never raises: FastStream would log that and take the next batch."""
+        if not self._assigned:
+            return  # fetched before the partitions were revoked; they are read again by who owns them then
+        self._idle.clear()
+        self._batch = asyncio.create_task(self._settle(records, self._interrupt, self._trusted))
+        try:
+            await asyncio.wait({self._batch})
+            if settled := self._outcome(self._batch):
+                await self._follow(settled)
+        except KafkaError as error:
+            self._fault(error)
+        except Exception as error:  # noqa: BLE001 - ends the consumer, and comes out of its `run`
+            self._end(error)
+        finally:
+            self._batch.cancel()  # only alive when FastStream's task was cancelled
+            self._batch = None
+            self._idle.set()
+
+    def _outcome(self, batch: asyncio.Task[Settled]) -> Settled | None:
+        """The result; None when the batch was abandoned, after which no other one of this assignment is taken."""
+        if not batch.cancelled() and batch.exception() is None:
+            return batch.result()
+        self._assigned = False
+        error = None if batch.cancelled() else batch.exception()
+        if error is not None and not isinstance(error, Interrupted):
+            self._end(error)
+        return None
+
+    async def _follow(self, settled: Settled) -> None:
+        for partition, blocked in settled.blocked.items():
+            self._block(partition, blocked)
+        for partition, skipped in settled.skipped.items():
+            await self._go_back(partition, skipped)
+        for partition in settled.next_offsets:
+            if not settled.stopped(partition):
+                self.blocked.pop(partition, None)
+        await self._commit(settled.next_offsets)
+
+    async def _commit(self, next_offsets: Mapping[Partition, int]) -> None:
+        """Explicit offsets of these partitions only. The database has the truth: a failure costs duplicates."""
+        if not next_offsets:
+            return
+        offsets = {TopicPartition(*partition): offset for partition, offset in next_offsets.items()}
+        try:
+            # aiokafka retries for ever while the broker is away.
+            async with asyncio.timeout(_COMMIT_TIMEOUT):
+                await self._consumer.commit(offsets)
+        except (KafkaError, TimeoutError) as error:
+            self._on_commit_failure()
+            log.warning(
+                "offsets not committed", consumer=self._name, error=f"{type(error).__name__}: {error}"
+            )
+
+    # -- places where a partition can't simply go on
+
+    def _block(self, partition: Partition, blocked: Blocked) -> None:
+        """Read from there again later; the other partitions flow."""
+        if self.blocked.get(partition) != blocked.reason:
+            log.error("partition stopped", consumer=self._name, partition=partition, reason=blocked.reason)
+        self.blocked[partition] = blocked.reason
+        topic_partition = TopicPartition(*partition)
+        if self._seek(partition, blocked.offset):
+            self._consumer.pause(topic_partition)
+            timer = asyncio.get_running_loop().call_later(self._blocked_retry, self._resume, topic_partition)
+            self._timers.add(timer)
+
+    def _resume(self, topic_partition: TopicPartition) -> None:
+        if self._assigned and topic_partition in self._consumer.assignment():
+            self._consumer.resume(topic_partition)
+
+    async def _go_back(self, partition: Partition, skipped: Skipped) -> None:
+        """The committed offset is ahead of the database: read on where the database says."""
+        topic_partition = TopicPartition(*partition)
+        first = (await self._consumer.beginning_offsets([topic_partition]))[topic_partition]
+        log.warning("offset ahead of the database", consumer=self._name, partition=partition, skipped=skipped)
+        if first > skipped.expected > 0:
+            reason = (
+                f"{partition[0]} partition {partition[1]}: the records from offset {skipped.expected} to "
+                f"{first - 1} were deleted before they were consumed; publish a new generation of the topic"
+            )
+            self._block(partition, Blocked(skipped.offset, reason))
+        elif first > skipped.expected:  # a new consumer of a topic whose beginning is gone
+            self._trust(partition, first)
+        elif self._sought.get(partition) == skipped.expected:  # the log itself has a hole there
+            self._trust(partition, skipped.offset)
+        else:
+            self._sought[partition] = skipped.expected
+            self._seek(partition, skipped.expected)
+
+    def _trust(self, partition: Partition, offset: int) -> None:
+        self._trusted[partition] = offset
+        self._seek(partition, offset)
+
+    def _seek(self, partition: Partition, offset: int) -> bool:
+        """Returns whether the partition is still ours."""
+        try:
+            self._consumer.seek(TopicPartition(*partition), offset)
+        except IllegalStateError:
+            return False
+        return True
+
+    # -- rebalances (called by aiokafka, which keeps heart-beating meanwhile and joins again when we return)
+
+    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Finish or abandon the batch. Waiting for a retry is given up at once, work in hand gets a grace."""
+        self._assigned = False
+        await self._end_batch(_REVOKE_GRACE)
+        self._cancel_timers()
+        self.partitions = frozenset()
+        self.blocked.clear()
+
+    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        """From here on batches are ours; aiokafka starts from the committed offsets, without any pause."""
+        self.partitions = frozenset((one.topic, one.partition) for one in assigned)
+        self._interrupt = asyncio.Event()
+        self._sought.clear()
+        self._assigned = True
+        log.info("partitions assigned", consumer=self._name, partitions=sorted(self.partitions))
+
+    async def _end_batch(self, grace: float) -> None:
+        self._interrupt.set()
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("batch abandoned", consumer=self._name, after=grace)
+            if self._batch is not None:
+                self._batch.cancel()
+            await self._idle.wait()
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    # -- the end
+
+    def _fault(self, error: BaseException) -> None:
+        self._assigned = False
+        fault = ClientFault(f"{type(error).__name__}: {error}")
+        fault.__cause__ = error
+        self._end(fault)
+
+    def _end(self, error: BaseException) -> None:
+        self._assigned = False
+        if not self.ended.done():
+            self.ended.set_exception(error)
+
+    @property
+    def _consumer(self) -> Any:
+        return self._subscriber.consumer
+
+
+def _observe(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("leaving the group failed", error=f"{type(error).__name__}: {error}")

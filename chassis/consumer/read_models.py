@@ -1,0 +1,24 @@
+"""A read model that is fed by topics: its changes become true together with the consumed positions."""
+
+from collections.abc import Sequence
+
+from chassis.events import RecordedEvent
+from chassis.reactions import Handler
+from chassis.read_model import ReadModel
+from chassis.unit_of_work import UnitOfWork
+
+
+def handler_for(read_model: ReadModel) -> Handler:
+    """The handler that applies a consumer's batches to `read_model`."""
+    return _ReadModelHandler(read_model)
+
+
+class _ReadModelHandler:
+    def __init__(self, read_model: ReadModel) -> None:
+        self.handles = read_model.handles
+        self._read_model = read_model
+
+    async def __call__(self, batch: Sequence[RecordedEvent], unit: UnitOfWork) -> None:
+        search_path = f"{self._read_model.schema}, public"
+        await unit.connection.execute("SELECT set_config('search_path', %s, true)", (search_path,))
+        await self._read_model.apply(unit.connection, batch)

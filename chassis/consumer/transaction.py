@@ -1,0 +1,81 @@
+"""One batch, one transaction: what is written, what is appended and how far it got, all or nothing."""
+
+from collections.abc import Mapping, Sequence
+
+from chassis.consumer import parking, positions
+from chassis.consumer.incoming import Incoming, Partition
+from chassis.consumer.plan import Failure, Plan, make_plan
+from chassis.database import Connection, Pool
+from chassis.events import RecordedEvent
+from chassis.reactions import BatchFunction
+from chassis.store import EventStore
+from chassis.unit_of_work import UnitOfWork
+
+
+class BatchTransaction:
+    """Applies batches for one consumer. Knows nothing of Kafka, so that `redrive` can use it too."""
+
+    def __init__(
+        self,
+        consumer: str,
+        handler: BatchFunction,
+        pool: Pool,
+        store: EventStore | None,
+        generations: Mapping[str, int],
+    ) -> None:
+        self.consumer = consumer
+        self.pool = pool
+        self._handler = handler
+        # A plain function says nothing about types: it sees them all.
+        self._handles: frozenset[str] | None = getattr(handler, "handles", None)
+        self._store = store
+        self._generations = generations
+
+    async def apply(
+        self,
+        batch: Sequence[Incoming],
+        *,
+        trusted: Mapping[Partition, int] | None = None,
+        failure: Failure | None = None,
+    ) -> Plan:
+        """Carry out `batch` and return what became of each record; whatever is raised leaves no trace of it.
+
+        See `make_plan` for `trusted` and `failure`.
+        """
+        async with self.pool.connection() as connection, connection.transaction():
+            known = await positions.lock_and_read(connection, self.consumer, batch)
+            plan = make_plan(
+                batch, known, generations=self._generations, trusted=trusted or {}, failure=failure
+            )
+            unit = UnitOfWork(connection, self._store, self.consumer)
+            await self._handle([item.event for item in plan.apply if item.event], unit)
+            await parking.park(connection, self.consumer, plan.park)
+            if plan.next_offsets:
+                await positions.save(
+                    connection,
+                    self.consumer,
+                    next_offsets=plan.next_offsets,
+                    positions=plan.positions,
+                    versions=plan.versions,
+                    before=known.versions,
+                )
+            await unit.flush()  # last: the store's append lock is held from here to the commit
+        self.announce(unit)
+        return plan
+
+    async def apply_parked(self, connection: Connection, events: Sequence[RecordedEvent]) -> UnitOfWork:
+        """The handler alone, inside the caller's transaction, for a redrive. Announce the unit after the commit."""
+        unit = UnitOfWork(connection, self._store, self.consumer)
+        await self._handle(events, unit)
+        await unit.flush()
+        return unit
+
+    def announce(self, unit: UnitOfWork) -> None:
+        """Behind the commit: whoever tails the store learns of the unit's events."""
+        if unit.pending and self._store is not None:
+            self._store.wakeup.notify()
+
+    async def _handle(self, events: Sequence[RecordedEvent], unit: UnitOfWork) -> None:
+        wanted = [event for event in events if self._handles is None or event.event_type in self._handles]
+        if wanted:
+            await self._handler(wanted, unit)
