@@ -87,7 +87,8 @@ def status(
     if as_json:
         out.print_json(json.dumps([status_json(each) for each in statuses]))
         return
-    out.print(status_table(statuses))
+    # A narrow terminal wraps the lines; it must not cut names and numbers.
+    out.print(status_table(statuses), width=max(out.width, 100), crop=False, soft_wrap=False)
     for each in statuses:
         if each.detail:
             out.print(f"[yellow]{each.name}[/yellow]: {escape(each.detail)}")

@@ -47,7 +47,7 @@ def status_table(statuses: list[ComponentStatus]) -> Table:
     table = Table(box=None, header_style="bold", footer_style="bold", show_footer=True, pad_edge=False)
     table.add_column("component", footer="total", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    table.add_column("pid", justify="right")
+    table.add_column("pid", justify="right", no_wrap=True)
     table.add_column("address", no_wrap=True)
     table.add_column("uptime", justify="right", no_wrap=True)
     table.add_column("MB", justify="right", no_wrap=True, footer=megabytes(total))

@@ -119,8 +119,8 @@ def kill_all(home: Home) -> None:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    for directory in parent.iterdir():
-        owner = int(directory.name.partition("-")[0])
-        if not psutil.pid_exists(owner):
+    for directory in parent.glob("*-*"):  # <pid of the session>-<random>
+        owner = directory.name.partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
             kill_all(Home(directory))
             shutil.rmtree(directory, ignore_errors=True)  # another session may be removing it too
