@@ -31,6 +31,8 @@ from schemas.events.orders import ORDER_EVENTS
 from schemas.grpc.inventory_pb2_grpc import add_InventoryServicer_to_server
 from schemas.topics import INVENTORY, ORDERS
 
+TITLE = "Millrace inventory"
+
 
 @asynccontextmanager
 async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]]:
@@ -44,20 +46,36 @@ async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]
     ):
         queries = StockQueries(reading)
         projector = Projector(store, Stock(), pool)
-        resources = InventoryResources(ProductCommands(store), queries, store, projector.projected)
+        consumer = Consumer(
+            reactions.stock.name,
+            [ORDERS],
+            ORDER_EVENTS,
+            reactions.stock,
+            pool,
+            store,
+            bootstrap_servers=kafka,
+        )
+        app = http_app(
+            InventoryResources(ProductCommands(store), queries, store, projector.projected), [consumer]
+        )
         yield [
             DatabaseProbe(database),
             Relay(pool, database, store, INVENTORY, "/inventory-service", kafka),
-            Consumer(reactions.stock.name, [ORDERS], ORDER_EVENTS, reactions.stock, pool, store, kafka),
+            consumer,
             projector,
-            HttpServer(http_app(resources), host=settings.http_host, port=settings.http_port),
+            HttpServer(app, host=settings.http_host, port=settings.http_port),
             grpc_server(settings, queries),
         ]
 
 
-def http_app(resources: InventoryResources) -> FastAPI:
-    """The routes with what they need."""
-    app = create_app("Millrace inventory", description="Products, prices and stock.", refusals=http.REFUSALS)
+def http_app(resources: InventoryResources, consumers: Sequence[Consumer] = ()) -> FastAPI:
+    """The routes with what they need; `consumers` are described at /asyncapi.json."""
+    app = create_app(
+        TITLE,
+        description="Products, prices and stock.",
+        refusals=http.REFUSALS,
+        asyncapi=lambda: asyncapi(consumers, title=TITLE),
+    )
     app.state.resources = resources
     app.include_router(http.router)
     return app

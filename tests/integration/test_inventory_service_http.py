@@ -150,34 +150,6 @@ async def test_a_stale_if_match_is_told_the_current_version(http: httpx.AsyncCli
     assert (await receive(http, 5, **{"If-Match": '"2"'})).json()["on_hand"] == 10
 
 
-@pytest.mark.parametrize("quantity", [0, -1, 1_000_001, "5", 1.5, True, None])
-async def test_a_quantity_that_is_none_names_the_field(http: httpx.AsyncClient, quantity: Any) -> None:
-    await list_product(http)
-    answer = await receive(http, quantity)
-    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "quantity")
-
-
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({"sku": "tea", "name": "Tea", "price": EURO}, "sku"),
-        ({"sku": "T" * 65, "name": "Tea", "price": EURO}, "sku"),
-        ({"sku": "TEA", "name": "", "price": EURO}, "name"),
-        ({"sku": "TEA", "name": "T\u0000", "price": EURO}, "name"),
-        ({"sku": "TEA", "name": "Tea", "price": {"amount": -1, "currency": "EUR"}}, "price.amount"),
-        ({"sku": "TEA", "name": "Tea", "price": {"amount": 1, "currency": "eur"}}, "price.currency"),
-        ({"sku": "TEA", "name": "Tea", "price": EURO, "colour": "green"}, "colour"),
-        ({"sku": "TEA", "name": "Tea"}, "price"),
-    ],
-)
-async def test_a_listing_that_is_wrong_names_the_field(
-    http: httpx.AsyncClient, body: dict[str, Any], field: str
-) -> None:
-    answer = await http.post("/products", json=body, headers=OPERATOR)
-    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
-    assert answer.headers["Content-Type"] == "application/problem+json"
-
-
 async def test_products_are_paged_by_sku(http: httpx.AsyncClient) -> None:
     for sku in ("B", "a".upper(), "C-1", "C.1", "C_1"):
         assert (await list_product(http, sku)).status_code == 201
