@@ -8,7 +8,7 @@ import typer
 from fastapi import FastAPI
 
 from chassis.cli import service_cli
-from chassis.consumer import Consumer
+from chassis.consumer import Consumer, asyncapi
 from chassis.database import open_pool, open_read_only_pool
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
