@@ -87,8 +87,7 @@ def status(
     if as_json:
         out.print_json(json.dumps([status_json(each) for each in statuses]))
         return
-    # A narrow terminal wraps the lines; it must not cut names and numbers.
-    out.print(status_table(statuses), width=max(out.width, 100), crop=False, soft_wrap=False)
+    out.print(status_table(statuses))
     for each in statuses:
         if each.detail:
             out.print(f"[yellow]{each.name}[/yellow]: {escape(each.detail)}")

@@ -1,5 +1,6 @@
 """What the command line prints: progress of a stack, tables, errors in one line."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from infra.local.component import Progress
 from infra.local.errors import StackError
 from infra.local.status import ComponentStatus
 
-out = Console(highlight=False)
+# A file or a pipe has no width; 80 columns would cut tables that nobody wraps.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True, highlight=False)
 
 STATE_STYLE = {"ready": "green", "not ready": "yellow", "paused": "yellow", "stopped": "dim"}

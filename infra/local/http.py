@@ -13,4 +13,4 @@ async def require_ok(url: str) -> None:
     except httpx.TransportError as error:
         raise NotReady(f"{url}: {error or type(error).__name__}") from error
     if answer.status_code != 200:
-        raise NotReady(f"{url} answers {answer.status_code}: {answer.text[:500]}")
+        raise NotReady(f"{url} answers {answer.status_code}: {answer.text[:300]}")

@@ -65,7 +65,7 @@ class Postgres(Component):
 
     @property
     def url(self) -> str:
-        return f"postgresql://{LOOPBACK}:{self.port}"
+        return f"{LOOPBACK}:{self.port}"
 
     def url_for(self, user: str, password: str, database: str) -> str:
         """A connection URL for a login role."""
