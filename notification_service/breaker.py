@@ -17,6 +17,8 @@ class Breaker:
         self._backoff = backoff
         self._clock = clock
         self._probe_at = 0.0
+        self.trips = 0
+        """How many failures were met so far, ever."""
         self.reason: str | None = None
         """Why it is open; None when it is closed."""
 
@@ -35,6 +37,7 @@ class Breaker:
 
         Deliveries that were under way together meet the same outage together: it counts once.
         """
+        self.trips += 1
         if self.pause == 0.0:
             self._probe_at = self._clock() + self._backoff.next_delay()
         self.reason = reason

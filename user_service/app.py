@@ -8,6 +8,7 @@ import typer
 from fastapi import FastAPI
 
 from chassis.cli import service_cli
+from chassis.consumer import asyncapi
 from chassis.database import open_pool, open_read_only_pool
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
@@ -18,6 +19,7 @@ from chassis.relay import Relay
 from chassis.rpc.server import GrpcServer
 from chassis.service import Worker
 from chassis.store import EventStore
+from chassis.wakeup import shared_wakeup
 from schemas.events.users import USER_EVENTS
 from schemas.grpc.users_pb2_grpc import add_UsersServicer_to_server
 from schemas.topics import USERS
@@ -30,6 +32,7 @@ from user_service.queries import CurrentContacts, UserQueries
 from user_service.read_models.users import Users
 from user_service.settings import UserSettings
 
+TITLE = "Millrace users"
 MIGRATIONS = [Migrations("user_service", "user_service.migrations")]
 
 
@@ -40,7 +43,8 @@ async def service(settings: UserSettings) -> AsyncIterator[Sequence[Worker]]:
     async with (
         open_pool(settings.database_url, name="user-service", max_size=8) as pool,
         open_read_only_pool(settings.database_url, name="user-service-queries", max_size=4) as reading,
-        EventStore(pool, USER_EVENTS) as store,
+        shared_wakeup(settings.database_url) as wakeup,
+        EventStore(pool, USER_EVENTS, wakeup=wakeup) as store,
     ):
         projector = Projector(store, Users(), pool)
         app = http_app(
@@ -65,7 +69,10 @@ async def service(settings: UserSettings) -> AsyncIterator[Sequence[Worker]]:
 def http_app(resources: UserResources) -> FastAPI:
     """The routes with what they need."""
     app = create_app(
-        "Millrace users", description="Who takes part, and how to reach them.", refusals=http.REFUSALS
+        TITLE,
+        description="Who takes part, and how to reach them.",
+        refusals=http.REFUSALS,
+        asyncapi=lambda: asyncapi([], title=TITLE),  # listens to nobody
     )
     app.state.resources = resources
     app.include_router(http.router)

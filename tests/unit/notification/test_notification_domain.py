@@ -121,3 +121,18 @@ def test_after_the_end_nothing_happens(
 
 def test_what_nobody_requested_is_not_sent() -> None:
     given(NOTIFICATION).when(RecordSent("<m@millrace>")).then_nothing()
+
+
+def test_what_waits_for_the_end_of_an_outage_is_due_at_any_time() -> None:
+    assert NOTIFICATION.fold([requested, delayed(1)]).due(NOON - timedelta(hours=1))
+
+
+def test_what_the_recipient_deferred_is_due_at_its_time() -> None:
+    notification = NOTIFICATION.fold([requested, delayed(1, RECIPIENT_DEFERRED)])
+    assert not notification.due(NOON - timedelta(seconds=1))
+    assert notification.due(NOON)
+
+
+@pytest.mark.parametrize("end", [sent, failed])
+def test_what_is_over_is_never_due(end: DomainEvent) -> None:
+    assert not NOTIFICATION.fold([requested, end]).due(NOON)

@@ -1,0 +1,101 @@
+"""The composition root of the notification service: settings in, workers out."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+import typer
+from fastapi import FastAPI
+
+from chassis.cli import service_cli
+from chassis.consumer import Consumer, asyncapi
+from chassis.database import open_pool, open_read_only_pool
+from chassis.http.app import create_app
+from chassis.http.server import HttpServer
+from chassis.probe import DatabaseProbe
+from chassis.projector import Projector
+from chassis.relay import Relay
+from chassis.rpc.channel import open_channel
+from chassis.rpc.server import GrpcServer
+from chassis.service import Worker
+from chassis.store import EventStore
+from chassis.wakeup import shared_wakeup
+from notification_service import http, reactions
+from notification_service.contacts import Contacts
+from notification_service.delivery import Delivery
+from notification_service.http import NotificationResources
+from notification_service.mailer import Mailer
+from notification_service.queries import NotificationQueries
+from notification_service.read_models.notifications import Notifications
+from notification_service.sender import Sender
+from notification_service.settings import NotificationSettings
+from schemas.events.notifications import NOTIFICATION_EVENTS
+from schemas.events.orders import ORDER_EVENTS
+from schemas.topics import NOTIFICATIONS, ORDERS
+
+TITLE = "Millrace notifications"
+
+
+@asynccontextmanager
+async def service(settings: NotificationSettings) -> AsyncIterator[Sequence[Worker]]:
+    """Opens the resources, yields the workers of all roles, closes the resources."""
+    database, kafka = settings.database_url, settings.kafka_bootstrap_servers
+    async with (
+        open_pool(database, name="notification-service", max_size=8) as pool,
+        open_read_only_pool(database, name="notification-service-queries", max_size=4) as reading,
+        shared_wakeup(database) as wakeup,
+        open_channel(settings.user_grpc_target, timeout=3.0) as users,
+        EventStore(pool, NOTIFICATION_EVENTS, wakeup=wakeup) as store,
+    ):
+        queries = NotificationQueries(reading)
+        projector = Projector(store, Notifications(), pool)
+        consumer = Consumer(
+            reactions.requests.name,
+            [ORDERS],
+            ORDER_EVENTS,
+            reactions.requests,
+            pool,
+            store,
+            bootstrap_servers=kafka,
+        )
+        app = http_app(NotificationResources(queries), [consumer])
+        yield [
+            DatabaseProbe(database),
+            Relay(pool, database, store, NOTIFICATIONS, "/notification-service", kafka),
+            consumer,
+            projector,
+            Sender(
+                database,
+                store,
+                queries,
+                Delivery(Contacts(users), settings.mail_from),
+                partial(Mailer, settings.smtp_host, settings.smtp_port),
+                projected=projector.projected,
+            ),
+            HttpServer(app, host=settings.http_host, port=settings.http_port),
+            # Nobody asks this service yet; the health service answers.
+            GrpcServer(lambda _server: None, host=settings.grpc_host, port=settings.grpc_port),
+        ]
+
+
+def http_app(resources: NotificationResources, consumers: Sequence[Consumer]) -> FastAPI:
+    """The routes with what they need; `consumers` are described at /asyncapi.json."""
+    app = create_app(
+        TITLE,
+        description="What customers were told, and when.",
+        asyncapi=lambda: asyncapi(consumers, title=TITLE),
+    )
+    app.state.resources = resources
+    app.include_router(http.router)
+    return app
+
+
+def cli() -> typer.Typer:
+    """`serve` and `migrate`."""
+    return service_cli(
+        "notification-service",
+        settings=NotificationSettings,
+        service=service,
+        migrations=[],
+        read_models=[Notifications()],
+    )

@@ -1,0 +1,165 @@
+"""Delivering what is due, a few at a time, and recording what came of it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+from uuid import UUID
+
+from structlog.contextvars import bound_contextvars
+
+from chassis.logging import get_logger
+from notification_service.breaker import Breaker
+from notification_service.delivery import Deferred, Delivery, Hopeless, Outage, Outcome, Sent
+from notification_service.domain import (
+    MESSAGE_REFUSED,
+    Notification,
+    NotificationCommand,
+    RecordDelay,
+    RecordFailure,
+    RecordSent,
+)
+from notification_service.mailer import Mailer
+from notification_service.outbox import Pending, utc_now
+from notification_service.recorder import Recorder
+
+log = get_logger(__name__)
+
+Confirm = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many mails at once, and the pauses (seconds) of a recipient who is deferred: doubling, with jitter."""
+
+    concurrency: int = 4
+    recipient_initial: float = 60.0
+    recipient_maximum: float = 3600.0
+
+
+class Dispatcher:
+    """Delivers notifications and appends their outcomes.
+
+    `stopping` makes it begin nothing new; `beat` is called with each attempt, as a sign of life.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        delivery: Delivery,
+        mailer: Callable[[], Mailer],
+        breaker: Breaker,
+        stopping: asyncio.Event,
+        beat: Callable[[], None],
+        *,
+        pace: Pace | None = None,
+        now: Callable[[], datetime] = utc_now,
+        random: Random | None = None,
+    ) -> None:
+        self._recorder = recorder
+        self._delivery = delivery
+        self._mailer = mailer
+        self._breaker = breaker
+        self._stopping = stopping
+        self._beat = beat
+        self._pace = pace or Pace()
+        self._now = now
+        self._random = random or Random()
+
+    async def dispatch(self, pending: Sequence[Pending], confirm: Confirm) -> None:
+        """Attempt each once; the mails of one order one after the other, in the order of their requests.
+
+        Stops beginning new ones when an outage is met or `stopping` is set. `confirm` is awaited before each
+        attempt and raises when this process may send no more. What it or the database raises comes out, after
+        the attempts that were under way have been finished and recorded.
+        """
+        halt = _Halt(self._breaker, self._stopping)
+        orders = deque(_by_order(pending))
+        workers = min(self._pace.concurrency, len(orders))
+        # Not a task group: that would cancel the others in mid-delivery when one fails, and a mail that was
+        # accepted but not recorded goes out twice.
+        tasks = [asyncio.create_task(self._work(orders, confirm, halt)) for _ in range(workers)]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            task.result()
+
+    async def _work(self, orders: deque[list[Pending]], confirm: Confirm, halt: "_Halt") -> None:
+        try:
+            async with self._mailer() as mailer:
+                while orders and not halt.now:
+                    for pending in orders.popleft():
+                        if halt.now:
+                            return
+                        self._beat()
+                        await confirm()
+                        await self._deliver(pending, mailer)
+        except BaseException:
+            halt.failed = True
+            raise
+
+    async def _deliver(self, pending: Pending, mailer: Mailer) -> None:
+        correlation_id = pending.last.metadata.correlation_id
+        with bound_contextvars(
+            correlation_id=correlation_id, notification_id=str(pending.request.notification_id)
+        ):
+            outcome = await self._delivery.attempt(pending.request, mailer)
+            # A crash between the server's acceptance and this append (or a database that stays away until
+            # the process ends, or another sender that took over meanwhile) makes the mail go out again: SMTP
+            # takes part in no transaction, and the other order would lose mails instead. The second copy has the
+            # same Message-ID, which is derived from the notification, so that servers, mailboxes and
+            # `audit` can recognise it.
+            await self._recorder.record(pending, self._judge(outcome, pending.notification))
+            log.info("delivery attempted", outcome=type(outcome).__name__.lower(), **_told(outcome))
+
+    def _judge(self, outcome: Outcome, notification: Notification) -> NotificationCommand:
+        """What to record, and what it says about everybody else's mail."""
+        match outcome:
+            case Sent(message_id):
+                self._breaker.close()
+                return RecordSent(message_id)
+            case Hopeless(reason):
+                if reason == MESSAGE_REFUSED:  # all others never reached the mail server: they prove nothing
+                    self._breaker.close()
+                return RecordFailure(reason)
+            case Deferred(reason):
+                self._breaker.close()
+                return RecordDelay(reason, self._after(self._recipient_pause(notification.refusals)))
+            case Outage(reason):
+                return RecordDelay(reason, self._after(self._breaker.trip(reason)))
+
+    def _after(self, seconds: float) -> datetime:
+        return self._now() + timedelta(seconds=seconds)
+
+    def _recipient_pause(self, refusals: int) -> float:
+        pause = min(self._pace.recipient_maximum, self._pace.recipient_initial * 2.0**refusals)
+        return pause * (1 - 0.5 * self._random.random())
+
+
+class _Halt:
+    """Why nothing new is begun in this round: an outage was met in it, a worker failed, or the process stops."""
+
+    def __init__(self, breaker: Breaker, stopping: asyncio.Event) -> None:
+        self._breaker = breaker
+        self._trips = breaker.trips
+        self._stopping = stopping
+        self.failed = False
+
+    @property
+    def now(self) -> bool:
+        return self.failed or self._stopping.is_set() or self._breaker.trips != self._trips
+
+
+def _by_order(pending: Sequence[Pending]) -> Iterable[list[Pending]]:
+    orders: dict[UUID, list[Pending]] = {}
+    for one in pending:
+        orders.setdefault(one.request.order_id, []).append(one)
+    return (sorted(mails, key=lambda mail: mail.position) for mails in orders.values())
+
+
+def _told(outcome: Outcome) -> dict[str, str]:
+    told = {} if isinstance(outcome, Sent) else {"reason": outcome.reason}
+    if isinstance(outcome, Outage | Deferred):
+        told["detail"] = outcome.detail
+    return told
