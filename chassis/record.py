@@ -140,7 +140,7 @@ def _fixed_headers(
 
 
 def _rfc3339(moment: datetime) -> bytes:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z".encode()
 
 
 def _text(headers: Mapping[str, bytes], name: str) -> str:

@@ -9,17 +9,16 @@ is complete: first occurrences of a stream's versions are in order, whatever els
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 from uuid import UUID
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.codec import has_lz4
-from aiokafka.partitioner import murmur2
 
 from chassis.events import RecordedEvent
 from chassis.record import to_record
+from chassis.relay.partitioning import partition_of
 from chassis.topics import Topic
 
 CONNECT_TIMEOUT = 10.0
@@ -34,12 +33,6 @@ class TopicNotReady(Exception):
 
 class NotAcknowledged(Exception):
     """The broker did not acknowledge a chunk in time."""
-
-
-@lru_cache(maxsize=65_536)
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key: as the Java client and aiokafka's DefaultPartitioner choose it."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 class Publisher:
