@@ -11,13 +11,13 @@ from starlette.types import Scope
 from chassis.commands import IdempotencyKeyReused
 from chassis.database import is_transient
 from chassis.decider import CommandRefused
-from chassis.http.problems import FieldError, Problem, unavailable
+from chassis.http.problems import FieldError, Problem, bad_field, unavailable
 from chassis.logging import get_logger
 from chassis.store import WrongExpectedVersion
 
 log = get_logger(__name__)
 
-_CODES = {404: "no_such_route", 405: "method_not_allowed", 400: "bad_request"}
+_CODES = {404: "no_such_route", 405: "method_not_allowed"}
 _PLACES = ("path", "query", "header", "cookie", "body")
 
 
@@ -57,6 +57,8 @@ def field_name(location: Sequence[str | int]) -> str:
 
 
 def _http_exception(error: HTTPException) -> Problem:
+    if error.status_code == 400:  # the framework's, for a body that it could not parse; ours are Problems
+        return _malformed_json("not JSON in UTF-8")
     code = _CODES.get(error.status_code, "http_error")
     return Problem(error.status_code, code, error.detail, headers=error.headers)
 
@@ -64,11 +66,14 @@ def _http_exception(error: HTTPException) -> Problem:
 def _invalid_request(raised: Sequence[Any]) -> Problem:
     if raised and raised[0]["type"] == "json_invalid":
         position, reason = raised[0]["loc"][-1], raised[0].get("ctx", {}).get("error", "")
-        error = FieldError("body", f"not JSON at character {position}: {reason}", "send a JSON document")
-        return Problem(400, "malformed_json", error.message, errors=[error])
+        return _malformed_json(f"not JSON at character {position}: {reason}")
     errors = [FieldError(field_name(item["loc"]), item["msg"], _remedy(item)) for item in raised]
     detail = "; ".join(f"{error.field}: {error.message}" for error in errors[:3])
     return Problem(422, "invalid_request", detail, errors=errors)
+
+
+def _malformed_json(message: str) -> Problem:
+    return bad_field(400, "malformed_json", "body", message, "send a JSON document")
 
 
 def _remedy(item: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,163 @@
+"""What routes are told of a request: who asks, idempotency, preconditions, correlation, pages."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.unit.http_kit import CUSTOMER, KEY, OPERATOR, ORDER, client, fields, problem
+
+CANCEL = "/orders/0199a5f0-7c3e-7d52-9f61-3a0b5d1c7e42/cancel"
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with client() as http:
+        yield http
+
+
+async def test_a_command_without_an_actor_is_told_the_header(http: httpx.AsyncClient) -> None:
+    answer = problem(await http.post("/orders", json=ORDER, headers=KEY), 401, "unauthenticated")
+    assert "X-Customer-Id" in answer["detail"]
+
+
+async def test_what_is_for_operators_is_forbidden_to_customers(http: httpx.AsyncClient) -> None:
+    problem(await http.post("/products", headers=CUSTOMER), 403, "forbidden")
+    assert (await http.post("/products", headers=OPERATOR)).json() == {"actor": "operator:ada"}
+
+
+async def test_what_is_for_customers_is_forbidden_to_operators(http: httpx.AsyncClient) -> None:
+    problem(await http.post("/orders", json=ORDER, headers={**OPERATOR, **KEY}), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-Customer-Id": "bob"}, {"X-Operator-Id": "a b"}, {"X-Operator-Id": ""}]
+)
+async def test_a_malformed_actor_names_its_header(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    answer = problem(await http.post(CANCEL, headers=headers), 400, "malformed_actor")
+    assert fields(answer) == list(headers)
+
+
+async def test_nobody_is_customer_and_operator_at_once(http: httpx.AsyncClient) -> None:
+    problem(await http.post(CANCEL, headers={**CUSTOMER, **OPERATOR}), 400, "ambiguous_actor")
+
+
+async def test_an_optional_actor_may_be_missing_but_not_malformed(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/who")).json() == {"actor": None}
+    problem(await http.get("/who", headers={"X-Customer-Id": "bob"}), 400, "malformed_actor")
+
+
+async def test_a_required_key_that_is_missing(http: httpx.AsyncClient) -> None:
+    response = await http.post("/orders", json=ORDER, headers=CUSTOMER)
+    assert fields(problem(response, 400, "idempotency_key_required")) == ["Idempotency-Key"]
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, '"open', '""', '"a"b"', "\u00e9"])
+async def test_a_malformed_key(http: httpx.AsyncClient, key: str) -> None:
+    headers = [(b"X-Customer-Id", CUSTOMER["X-Customer-Id"].encode()), (b"Idempotency-Key", key.encode())]
+    response = await http.post("/orders", json=ORDER, headers=headers)
+    assert fields(problem(response, 400, "malformed_idempotency_key")) == ["Idempotency-Key"]
+
+
+async def test_two_keys_are_none(http: httpx.AsyncClient) -> None:
+    headers = [*CUSTOMER.items(), ("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+    problem(await http.post("/orders", json=ORDER, headers=headers), 400, "malformed_idempotency_key")
+
+
+@pytest.mark.parametrize(
+    ("sent", "key"),
+    [("k-1", "k-1"), ('"k-1"', "k-1"), (r'"a\"b"', 'a"b'), ("x" * 255, "x" * 255), ('a"b', 'a"b')],
+)
+async def test_a_key_may_be_quoted(http: httpx.AsyncClient, sent: str, key: str) -> None:
+    response = await http.post("/orders", json=ORDER, headers={**CUSTOMER, "Idempotency-Key": sent})
+    assert response.json()["key"] == key
+
+
+async def test_the_fingerprint_is_of_what_was_meant_not_of_its_spelling(http: httpx.AsyncClient) -> None:
+    async def fingerprint(content: bytes) -> str:
+        headers = {**CUSTOMER, **KEY, "Content-Type": "application/json"}
+        response = await http.post("/orders", content=content, headers=headers)
+        return str(response.json()["fingerprint"])
+
+    compact = await fingerprint(b'{"lines":[{"sku":"TEA-1","quantity":2}]}')
+    assert compact == await fingerprint(b'{ "lines" : [ { "quantity" : 2, "sku" : "TEA\\u002d1" } ] }')
+    assert compact != await fingerprint(b'{"lines":[{"sku":"TEA-1","quantity":3}]}')
+
+
+async def test_a_key_counts_for_one_actor_and_one_route(http: httpx.AsyncClient) -> None:
+    mine = (await http.post("/orders", json=ORDER, headers={**CUSTOMER, **KEY})).json()["scope"]
+    other = {"X-Customer-Id": "0199a5ef-11aa-7b0c-8d2e-000000000000"}
+    theirs = (await http.post("/orders", json=ORDER, headers={**other, **KEY})).json()["scope"]
+    assert mine == f"customer:{CUSTOMER['X-Customer-Id']} POST /orders"
+    assert theirs != mine
+
+
+@pytest.mark.parametrize(("sent", "version"), [('"3"', 3), ("*", None), (None, None)])
+async def test_if_match_names_a_version(
+    http: httpx.AsyncClient, sent: str | None, version: int | None
+) -> None:
+    headers = OPERATOR if sent is None else {**OPERATOR, "If-Match": sent}
+    assert (await http.post(CANCEL, headers=headers)).json()["expected_version"] == version
+
+
+@pytest.mark.parametrize("sent", ["3", '"0"', '"x"', 'W/"3"', '"3", "4"', '"99999999999999999999"', ""])
+async def test_a_malformed_if_match(http: httpx.AsyncClient, sent: str) -> None:
+    response = await http.post(CANCEL, headers={**OPERATOR, "If-Match": sent})
+    assert fields(problem(response, 400, "malformed_if_match")) == ["If-Match"]
+
+
+async def test_an_answer_carries_etag_and_location(http: httpx.AsyncClient) -> None:
+    response = await http.post("/orders", json=ORDER, headers={**CUSTOMER, **KEY})
+    assert response.status_code == 201
+    assert response.headers["etag"] == '"1"'
+    assert response.headers["location"] == "/orders/o-1"
+    assert response.headers["content-type"] == "application/json"
+
+
+async def test_the_correlation_id_is_echoed_and_handed_on(http: httpx.AsyncClient) -> None:
+    headers = {**CUSTOMER, **KEY, "X-Correlation-Id": "order-desk-7"}
+    response = await http.post("/orders", json=ORDER, headers=headers)
+    assert response.headers["x-correlation-id"] == "order-desk-7"
+    assert response.json()["correlation_id"] == "order-desk-7"
+
+
+@pytest.mark.parametrize("sent", ["", "x" * 129, "a b", "caf\u00e9"])
+async def test_a_malformed_correlation_id_is_replaced(http: httpx.AsyncClient, sent: str) -> None:
+    response = await http.get("/who", headers=[(b"X-Correlation-Id", sent.encode())])
+    assert response.status_code == 200
+    assert response.headers["x-correlation-id"] not in {"", sent}
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True), ("00-zz-b7ad6b7169203331-01", False)],
+)
+async def test_a_well_formed_traceparent_is_handed_on(http: httpx.AsyncClient, sent: str, kept: bool) -> None:
+    headers = {**CUSTOMER, **KEY, "traceparent": sent}
+    told = (await http.post("/orders", json=ORDER, headers=headers)).json()["traceparent"]
+    assert told == (sent if kept else None)
+
+
+async def test_pages_follow_each_other_without_a_gap(http: httpx.AsyncClient) -> None:
+    first = (await http.get("/numbers?limit=3")).json()
+    second = (await http.get("/numbers", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    assert first["numbers"] + second["numbers"] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "%%%", "bm9uc2Vuc2U", "WyJ4Il0", "WzEsMl0", "WzkyMjMzNzIwMzY4NTQ3NzU4MDhd", "\u00e9"]
+)
+async def test_a_malformed_cursor_is_named(http: httpx.AsyncClient, cursor: str) -> None:
+    response = await http.get("/numbers", params={"cursor": cursor})
+    assert fields(problem(response, 400, "malformed_cursor")) == ["cursor"]
+
+
+async def test_the_description_names_headers_and_problems(http: httpx.AsyncClient) -> None:
+    document = (await http.get("/openapi.json")).json()
+    place = document["paths"]["/orders"]["post"]
+    headers = {each["name"]: each["required"] for each in place["parameters"] if each["in"] == "header"}
+    assert headers == {"Idempotency-Key": True}
+    assert place["security"] == [{"customer": []}]
+    assert document["components"]["securitySchemes"]["customer"]["name"] == "X-Customer-Id"
+    assert "application/problem+json" in place["responses"]["default"]["content"]
+    assert "422" not in place["responses"]
