@@ -7,14 +7,17 @@ still on its way, is asked of inventory over gRPC. That answer is not stored: th
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 
 from chassis.logging import get_logger
-from order_service.queries import Catalogue
+from order_service.queries import CatalogueQueries
 from schemas.grpc.inventory_pb2 import GetAvailabilityRequest
-from schemas.grpc.inventory_pb2_grpc import InventoryAsyncStub
 from schemas.money import Money
+
+if TYPE_CHECKING:  # the generated module has one stub class for both; only its type stubs tell them apart
+    from schemas.grpc.inventory_pb2_grpc import InventoryAsyncStub
 
 log = get_logger(__name__)
 
@@ -43,8 +46,8 @@ class Prices:
 
     def __init__(
         self,
-        catalogue: Catalogue,
-        inventory: InventoryAsyncStub,
+        catalogue: CatalogueQueries,
+        inventory: "InventoryAsyncStub",
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -87,7 +87,7 @@ def _rows(connection: Connection) -> AsyncCursor[OrderRow]:
     return cursor
 
 
-class Catalogue:
+class CatalogueQueries:
     """Prices that inventory has told of."""
 
     def __init__(self, pool: Pool) -> None:

@@ -1,0 +1,110 @@
+"""The composition root of the order service: settings in, workers out. The only file that knows all others."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import grpc
+import typer
+from fastapi import FastAPI
+
+from chassis.cli import service_cli
+from chassis.consumer import Consumer, handler_for
+from chassis.database import Pool, open_pool, open_read_only_pool
+from chassis.http.app import create_app
+from chassis.http.server import HttpServer
+from chassis.probe import DatabaseProbe
+from chassis.projector import Projector
+from chassis.relay import Relay
+from chassis.rpc.channel import open_channel
+from chassis.rpc.server import GrpcServer
+from chassis.service import Worker
+from chassis.store import EventStore
+from chassis.topics import Topic
+from chassis.wakeup import shared_wakeup
+from order_service import http
+from order_service.commands import OrderCommands
+from order_service.grpc_server import OrdersServicer
+from order_service.http import OrderResources
+from order_service.prices import INVENTORY_DEADLINE, Prices
+from order_service.queries import CatalogueQueries, OrderHistory, OrderQueries
+from order_service.reactions import saga
+from order_service.read_models.catalogue import Catalogue
+from order_service.read_models.orders import Orders
+from order_service.settings import OrderSettings
+from schemas.events.inventory import INVENTORY_EVENTS
+from schemas.events.orders import ORDER_EVENTS
+from schemas.grpc.inventory_pb2_grpc import InventoryStub
+from schemas.grpc.orders_pb2_grpc import add_OrdersServicer_to_server
+from schemas.topics import INVENTORY, ORDERS
+
+ORDERS_MODEL = Orders()
+CATALOGUE_MODEL = Catalogue()
+
+
+@asynccontextmanager
+async def service(settings: OrderSettings) -> AsyncIterator[Sequence[Worker]]:
+    """Opens the resources, yields the workers of all roles, closes the resources."""
+    database, kafka = settings.database_url, settings.kafka_bootstrap_servers
+    async with (
+        open_pool(database, name="order-service", max_size=8) as pool,
+        open_read_only_pool(database, name="order-service-queries", max_size=4) as reading,
+        shared_wakeup(database) as wakeup,
+        EventStore(pool, ORDER_EVENTS, wakeup=wakeup) as store,
+        open_channel(settings.inventory_grpc_target, timeout=INVENTORY_DEADLINE) as inventory,
+    ):
+        queries, history = OrderQueries(reading), OrderHistory(store)
+        prices = Prices(CatalogueQueries(reading), InventoryStub(inventory))
+        projector = Projector(store, ORDERS_MODEL, pool)
+        resources = OrderResources(
+            OrderCommands(store, prices, history), queries, history, projector.projected
+        )
+        yield [
+            DatabaseProbe(database),
+            Relay(pool, database, store, ORDERS, "/order-service", kafka),
+            *consumers(pool, store, kafka),
+            projector,
+            HttpServer(http_app(resources), host=settings.http_host, port=settings.http_port),
+            grpc_server(settings, queries),
+        ]
+
+
+def consumers(pool: Pool, store: EventStore, kafka: str, inventory: Topic = INVENTORY) -> list[Consumer]:
+    """What hears inventory: the saga, and the catalogue (each version of it in a group of its own)."""
+    catalogue = f"order-service.{CATALOGUE_MODEL.schema}"
+    feed = handler_for(CATALOGUE_MODEL)
+    return [
+        Consumer(saga.name, [inventory], INVENTORY_EVENTS, saga, pool, store, bootstrap_servers=kafka),
+        Consumer(catalogue, [inventory], INVENTORY_EVENTS, feed, pool, bootstrap_servers=kafka),
+    ]
+
+
+def http_app(resources: OrderResources) -> FastAPI:
+    """The routes with what they need."""
+    app = create_app(
+        "Millrace orders",
+        description="Orders: placing, following, cancelling, shipping.",
+        refusals=http.REFUSALS,
+    )
+    app.state.resources = resources
+    app.include_router(http.router)
+    return app
+
+
+def grpc_server(settings: OrderSettings, queries: OrderQueries) -> GrpcServer:
+    """The gRPC door."""
+
+    def register(server: grpc.aio.Server) -> None:
+        add_OrdersServicer_to_server(OrdersServicer(queries), server)
+
+    return GrpcServer(register, host=settings.grpc_host, port=settings.grpc_port)
+
+
+def cli() -> typer.Typer:
+    """`serve` and `migrate`."""
+    return service_cli(
+        "order-service",
+        settings=OrderSettings,
+        service=service,
+        migrations=[],
+        read_models=[ORDERS_MODEL, CATALOGUE_MODEL],
+    )
