@@ -37,20 +37,37 @@ class Shop:
         for client in self._clients.values():
             await client.aclose()
 
-    async def list_product(self, sku: str, name: str, cents: int) -> None:
-        """Lists the product; one that is listed already stays as it is."""
+    async def stock_product(self, sku: str, name: str, cents: int, wanted: int) -> dict[str, Any]:
+        """Lists the product unless it is listed, and receives the units missing to `wanted` available ones."""
         product = {"sku": sku, "name": name, "price": {"amount": cents, "currency": "EUR"}}
-        await self._call("inventory", "POST", "/products", json=product, headers=OPERATOR, allowed=(201, 409))
+        listed = await self._call(
+            "inventory", "POST", "/products", json=product, headers=OPERATOR, allowed=(201, 409)
+        )
+        known = await self.product(
+            sku, listed["version"] if "version" in listed else listed["current_version"]
+        )
+        if known["available"] >= wanted:
+            return known
+        receipt = {"quantity": wanted - known["available"]}
+        received = await self._call(
+            "inventory", "POST", f"/products/{sku}/stock", json=receipt, headers=OPERATOR
+        )
+        return await self.product(sku, received["version"])
 
-    async def stock_up(self, sku: str, wanted: int) -> None:
-        """Receives as many units as are missing to `wanted` available ones."""
-        available = (await self.product(sku))["available"]
-        if available < wanted:
-            receipt = {"quantity": wanted - available}
-            await self._call("inventory", "POST", f"/products/{sku}/stock", json=receipt, headers=OPERATOR)
+    async def product(self, sku: str, min_version: int = 1) -> dict[str, Any]:
+        """The product as the read model has it once it has seen `min_version`: what we wrote, we read."""
+        query = f"min_version={min_version}&wait={PATIENCE:.0f}"
+        return await self._call("inventory", "GET", f"/products/{sku}?{query}")
 
-    async def product(self, sku: str) -> dict[str, Any]:
-        return await self._call("inventory", "GET", f"/products/{sku}")
+    async def available_becomes(self, sku: str, wanted: int) -> None:
+        """Waits until so many units of the product are available."""
+        deadline = time.monotonic() + PATIENCE
+        while (available := (await self.product(sku))["available"]) != wanted:
+            if time.monotonic() > deadline:
+                raise DemoFailed(
+                    f"{sku}: {available} are available after {PATIENCE:.0f} s, it should be {wanted}"
+                )
+            await asyncio.sleep(0.1)
 
     async def register(self, name: str, email: str) -> str:
         """Registers a user; returns the id."""
