@@ -1,0 +1,225 @@
+"""A consumer's effects are exactly once: what is delivered twice, replayed or rebalanced changes nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chassis.consumer import asyncapi
+from chassis.consumer.membership import Membership
+from chassis.consumer.polling import PollingConsumer
+from chassis.events import Metadata, NewEvent
+from chassis.store import ANY, StreamAppend
+from chassis.topics import Topic
+from infra.testing import DatabaseUrls, KafkaServer
+from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
+from tests.integration.store_kit import Counted, crashing, running
+from tests.support import eventually
+
+
+@pytest.fixture
+async def kit(database: DatabaseUrls, kafka: KafkaServer) -> AsyncIterator[ConsumerKit]:
+    async with open_consumer_kit(database, kafka) as kit:
+        yield kit
+
+
+async def test_events_take_effect_in_stream_order_with_the_metadata_of_their_cause(kit: ConsumerKit) -> None:
+    await kit.publish("a", 1, 2, 3, partition=0)
+    await kit.publish("b", 1, 2, partition=1)
+    async with running(kit.consumer()):
+        await kit.effects({"a": [1, 2, 3], "b": [1, 2]})
+    echo = (await kit.store.read_stream("echo-a"))[0]
+    assert (echo.metadata.correlation_id, echo.metadata.actor) == ("correlation of a", kit.name)
+    assert echo.metadata.causation_id
+
+
+async def test_the_same_record_delivered_twice_takes_effect_once(kit: ConsumerKit) -> None:
+    first, second = kit.record("a", 1, 1), kit.record("a", 2, 2)
+    for record in (first, first, second, first, second):
+        await kit.send(record)
+    consumer = kit.consumer()
+    async with running(consumer):
+        await kit.eventually_committed({0: 5})
+    await kit.effects({"a": [1, 2]})
+    assert consumer.counters.duplicates == 3
+
+
+async def test_a_batch_replayed_after_a_crash_between_database_and_offset_commit_takes_effect_once(
+    kit: ConsumerKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kit.publish("a", 1, 2, 3)
+    with monkeypatch.context() as patch:
+
+        async def never_answered(*_: Any) -> None:
+            await asyncio.Event().wait()
+
+        patch.setattr(PollingConsumer, "commit", never_answered)
+        async with crashing(kit.consumer()):
+            await kit.effects({"a": [1, 2, 3]})
+    assert await kit.committed() == {}
+    successor = kit.consumer()
+    async with running(successor):
+        await kit.publish("a", 4)
+        await kit.effects({"a": [1, 2, 3, 4]})
+    assert successor.counters.duplicates == 3
+
+
+async def test_only_the_partitions_of_the_batch_are_committed(kit: ConsumerKit) -> None:
+    """`commit()` without offsets would also commit partition 1, of which nothing has been consumed."""
+    async with running(kit.consumer()):
+        await kit.publish("a", 1, 2, 3, partition=0)
+        await kit.eventually_committed({0: 3})
+
+
+async def test_a_rebalance_in_mid_batch_lets_the_batch_finish_first(kit: ConsumerKit) -> None:
+    for n in range(2):
+        await kit.publish(f"a{n}", 1, 2, partition=n)
+    kit.recorder.hold()
+    first, second = kit.consumer(), kit.consumer()
+    async with running(first):
+        await kit.recorder.entered.wait()
+        async with running(second):
+            await eventually(lambda: not _takes_batches(first), what="the first consumer's revocation")
+            assert not second.partitions, "the second one got partitions while a batch was under way"
+            kit.recorder.go_on.set()
+            await eventually(lambda: len(first.partitions) == len(second.partitions) == 1, 20.0)
+            for n in range(2):
+                await kit.publish(f"a{n}", 3, partition=n)
+            await kit.effects({"a0": [1, 2, 3], "a1": [1, 2, 3]})
+
+
+async def test_a_batch_that_does_not_finish_before_a_rebalance_is_abandoned_and_done_once_by_its_next_owner(
+    kit: ConsumerKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chassis.consumer.membership._REVOKE_GRACE", 0.2)
+    for n in range(2):
+        await kit.publish(f"a{n}", 1, 2, partition=n)
+    kit.recorder.hold()
+    first, second = kit.consumer(), kit.consumer()
+    async with running(first):
+        await kit.recorder.entered.wait()
+        async with running(second):
+            await eventually(lambda: len(first.partitions) == len(second.partitions) == 1, 20.0)
+            assert await kit.applied() == {}
+            kit.recorder.go_on.set()
+            await kit.effects({"a0": [1, 2], "a1": [1, 2]})
+
+
+def _takes_batches(consumer: Any) -> bool:
+    membership: Membership = consumer._membership
+    return membership._assigned
+
+
+async def test_a_group_offset_that_was_moved_forward_loses_nothing(kit: ConsumerKit) -> None:
+    await kit.publish("a", 1)
+    async with running(kit.consumer()):
+        await kit.eventually_committed({0: 1})
+    await kit.publish("a", 2)
+    await kit.publish("b", 1)
+    await kit.publish("c", 1)
+    await kit.commit(0, 3)
+    async with running(kit.consumer()):
+        await kit.effects({"a": [1, 2], "b": [1], "c": [1]})
+        await kit.eventually_committed({0: 4})
+
+
+async def test_a_group_offset_that_was_moved_back_repeats_nothing(kit: ConsumerKit) -> None:
+    await kit.publish("a", 1, 2)
+    async with running(kit.consumer()):
+        await kit.eventually_committed({0: 2})
+    await kit.commit(0, 0)
+    async with running(kit.consumer()):
+        await kit.publish("a", 3)
+        await kit.effects({"a": [1, 2, 3]})
+
+
+async def test_a_version_gap_stops_its_partition_says_so_and_is_filled_by_a_new_generation(
+    kit: ConsumerKit,
+) -> None:
+    await kit.publish("a", 1, partition=0)
+    await kit.publish("gap", 1, 3, partition=0)
+    await kit.publish("b", 1, partition=0)
+    await kit.publish("c", 1, partition=1)
+    consumer = kit.consumer()
+    async with running(consumer):
+        await eventually(lambda: "expected version 2, got 3" in consumer.health().detail, 20.0)
+        assert "stream gap" in consumer.health().detail
+        assert not consumer.health().ready
+        await kit.publish("c", 2, partition=1)  # the other partition flows
+        await kit.effects({"a": [1], "gap": [1], "c": [1, 2]})
+        await kit.eventually_committed({0: 2, 1: 2})
+    kit = replace(kit, topic=Topic(kit.topic.name, kit.topic.partitions, generation=2))
+    await kit.publish("a", 1, generation=2)
+    await kit.publish("gap", 1, 2, 3, generation=2)
+    await kit.publish("b", 1, generation=2)
+    consumer = kit.consumer()
+    async with running(consumer):
+        await kit.effects({"a": [1], "gap": [1, 2, 3], "c": [1, 2], "b": [1]})
+        await eventually(lambda: consumer.health().ready)
+
+
+async def test_a_restored_store_behind_the_topic_stops_the_partition(kit: ConsumerKit) -> None:
+    """Its new events have old versions: taken for duplicates they would be lost."""
+    await kit.publish("a", 1, 2)
+    restored = replace(kit, epoch=type(kit.epoch)(int=7))
+    consumer = kit.consumer()
+    async with running(consumer):
+        await kit.eventually_committed({0: 2})
+        await restored.publish("a", 2)
+        await eventually(lambda: "epoch" in consumer.health().detail, 20.0)
+    assert await kit.applied() == {"a": [1, 2]}
+    assert await kit.committed() == {0: 2}
+
+
+async def test_stop_finishes_the_batch_and_commits_its_offsets(kit: ConsumerKit) -> None:
+    await kit.publish("a", 1, 2, 3)
+    kit.recorder.hold()
+    consumer = kit.consumer()
+    run = asyncio.create_task(consumer.run())
+    await kit.recorder.entered.wait()
+    stop = asyncio.create_task(consumer.stop())
+    await eventually(lambda: consumer._stopping.is_set())
+    kit.recorder.go_on.set()
+    async with asyncio.timeout(9):
+        await asyncio.gather(stop, run)
+    await kit.effects({"a": [1, 2, 3]})
+    assert await kit.committed() == {0: 3}
+
+
+async def test_stop_returns_in_time_also_when_a_batch_hangs(kit: ConsumerKit) -> None:
+    await kit.publish("a", 1)
+    kit.recorder.hold()
+    consumer = kit.consumer()
+    run = asyncio.create_task(consumer.run())
+    await kit.recorder.entered.wait()
+    async with asyncio.timeout(9.5):
+        await consumer.stop()
+        await run
+    assert await kit.applied() == {}
+    kit.recorder.go_on.set()
+    async with running(kit.consumer()):
+        await kit.effects({"a": [1]})
+
+
+async def test_a_conflict_with_another_writer_decides_the_batch_again(kit: ConsumerKit) -> None:
+    await kit.publish("a", 1, 2)
+    kit.recorder.hold()
+    consumer = kit.consumer()
+    async with running(consumer):
+        await kit.recorder.entered.wait()
+        somebody = NewEvent(Counted(n=99), Metadata("somebody else"))
+        await kit.store.append([StreamAppend("echo-a", ANY, [somebody])])  # behind what the batch has loaded
+        kit.recorder.go_on.set()
+        await kit.eventually_committed({0: 2})
+    assert await kit.applied() == {"a": [1, 2]}
+    assert await kit.echoed() == {"a": [99, 1, 2]}
+    assert consumer.counters.retries == 1
+    assert await kit.parked() == []
+
+
+async def test_the_asyncapi_document_names_topics_and_events(kit: ConsumerKit) -> None:
+    document = asyncapi([kit.consumer()], title="counter-service")
+    assert document["channels"][kit.name]["address"] == kit.topic.name
+    assert "Counted" in document["components"]["schemas"]

@@ -1,0 +1,185 @@
+"""A poisonous event parks its stream; everything else flows; a redrive goes on where the stream stopped."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from chassis.consumer import parked, redrive
+from infra.testing import DatabaseUrls, KafkaServer
+from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
+from tests.integration.store_kit import running
+from tests.support import eventually
+
+
+@pytest.fixture
+async def kit(database: DatabaseUrls, kafka: KafkaServer) -> AsyncIterator[ConsumerKit]:
+    async with open_consumer_kit(database, kafka) as kit:
+        yield kit
+
+
+async def test_an_event_whose_handler_raises_parks_its_stream_and_others_of_the_partition_flow(
+    kit: ConsumerKit,
+) -> None:
+    kit.recorder.poison = {13}
+    await kit.publish("good", 1, 2)
+    await kit.publish("bad", 1)
+    await kit.publish("bad", 2, n=13)
+    await kit.publish("good", 3)
+    await kit.publish("bad", 3)
+    consumer = kit.consumer()
+    async with running(consumer):
+        await kit.eventually_committed({0: 6})
+        await kit.publish("good", 4)
+        await kit.publish("bad", 4)
+        await kit.effects({"good": [1, 2, 3, 4], "bad": [1]})
+        assert await kit.eventually_parked(3) == [
+            ("bad", 2, "KeyError", 3),
+            ("bad", 3, "StreamParked", 0),
+            ("bad", 4, "StreamParked", 0),
+        ]
+    (stream,) = await parked(consumer)
+    assert (stream.stream_id, stream.events, stream.error_class) == ("bad", 3, "KeyError")
+    assert "carrier of {13}" in stream.error
+
+
+async def test_a_redrive_sends_a_stream_through_the_handler_again_in_order_and_it_flows_on(
+    kit: ConsumerKit,
+) -> None:
+    kit.recorder.poison = {13, 14}
+    await kit.publish("bad", 1)
+    await kit.publish("bad", 2, n=13)
+    await kit.publish("bad", 3)
+    await kit.publish("worse", 1, n=14)
+    consumer = kit.consumer()
+    async with running(consumer):
+        await kit.eventually_parked(3)
+        (dry, _) = await redrive(consumer, dry_run=True)
+        assert (dry.stream_id, dry.applied, dry.left) == ("bad", 0, 2)
+
+        (in_vain,) = await redrive(consumer, "bad")
+        assert (in_vain.applied, in_vain.left) == (0, 2)
+        assert "carrier of {13}" in (in_vain.error or "")
+        assert (await kit.parked())[0] == ("bad", 2, "KeyError", 4)
+        assert await kit.applied() == {"bad": [1]}
+
+        kit.recorder.poison = {14}
+        fixed, worse = await redrive(consumer)
+        assert (fixed.stream_id, fixed.applied, fixed.left, fixed.error) == ("bad", 2, 0, None)
+        assert (worse.applied, worse.left) == (0, 1)
+        await kit.publish("bad", 4)
+        await eventually(lambda: consumer.counters.applied >= 2)
+    assert await kit.applied() == {"bad": [1, 2, 3, 4]}
+    assert await kit.echoed() == {"bad": [1, 13, 3, 4]}
+    with pytest.raises(LookupError, match="no parked stream bad"):
+        await redrive(consumer, "bad")
+
+
+async def test_events_that_arrive_during_a_redrive_keep_their_place(kit: ConsumerKit) -> None:
+    """The consumer may neither apply nor park a younger event of the stream while an older one is redriven."""
+    kit.recorder.poison = {13}
+    await kit.publish("bad", 1, n=13)
+    await kit.publish("bad", 2)
+    consumer = kit.consumer()
+    async with running(consumer):
+        await kit.eventually_parked(2)
+        kit.recorder.poison = set()
+        kit.recorder.hold()
+        under_way = asyncio.create_task(redrive(consumer, "bad"))
+        await kit.recorder.entered.wait()
+        await kit.publish("bad", 3)
+        await kit.publish("good", 1)
+        kit.recorder.go_on.set()
+        await under_way
+        await eventually(_all_settled(kit), what="versions 1 to 3, none left parked")
+    assert (await kit.applied())["bad"] == [1, 2, 3]
+
+
+def _all_settled(kit: ConsumerKit) -> Any:
+    async def settled() -> bool:
+        applied = await kit.applied()
+        if await kit.parked():
+            await redrive(kit.consumer(), "bad")  # it was parked behind: sent on as an operator would
+        return applied.get("bad") == [1, 2, 3] and applied.get("good") == [1]
+
+    return settled
+
+
+UNREADABLE: dict[str, dict[str, bytes | None]] = {
+    "a header that is not UTF-8": {"millrace_correlation": b"\xff\xfe"},
+    "no version": {"millrace_version": None},
+    "no position": {"millrace_position": None},
+    "no type": {"ce_type": None},
+    "an unreadable epoch": {"millrace_epoch": b"somewhere"},
+}
+
+
+@pytest.mark.parametrize("headers", UNREADABLE.values(), ids=UNREADABLE.keys())
+async def test_a_record_that_cannot_be_read_is_parked_under_its_key_and_its_stream_behind_it(
+    kit: ConsumerKit, headers: dict[str, bytes | None]
+) -> None:
+    await kit.publish("bad", 1)
+    await kit.send(kit.record("bad", 2, **headers))
+    await kit.publish("bad", 3)
+    await kit.publish("good", 1, 2)
+    consumer = kit.consumer()
+    async with running(consumer):
+        await kit.eventually_committed({0: 5})
+    await kit.effects({"bad": [1], "good": [1, 2]})
+    first, behind = await kit.parked()
+    assert (first[0], first[2]) == ("bad", "MalformedRecord")
+    assert behind == ("bad", 3, "StreamParked", 0)
+    (again,) = await redrive(consumer, "bad")
+    assert (again.applied, again.left) == (0, 2)
+    stored = await kit.fetch("SELECT record_headers::text FROM parked_events ORDER BY id LIMIT 1")
+    for name, value in headers.items():
+        assert (name in stored[0][0]) == (value is not None)
+
+
+async def test_a_value_that_is_no_event_parks_its_stream(kit: ConsumerKit) -> None:
+    key, _, headers = kit.record("bad", 1)
+    await kit.send((key, b"not json", headers))
+    await kit.publish("good", 1)
+    async with running(kit.consumer()):
+        await kit.effects({"good": [1]})
+    assert await kit.parked() == [("bad", 1, "MalformedEvent", 3)]
+
+
+@pytest.mark.parametrize("key", [None, b"\xff", b"nul\0"], ids=["none", "not UTF-8", "a NUL"])
+async def test_a_record_without_a_usable_key_is_parked_by_itself(kit: ConsumerKit, key: Any) -> None:
+    await kit.send((key, b"whatever", []))
+    await kit.publish("good", 1)
+    async with running(kit.consumer()):
+        await kit.effects({"good": [1]})
+    assert await kit.parked() == [(f"unparsable:{kit.topic.name}/0", None, "MalformedRecord", 1)]
+
+
+async def test_a_type_that_nobody_handles_is_passed_over_without_being_decoded(kit: ConsumerKit) -> None:
+    key, _, headers = kit.record("a", 1, ce_type=b"Renamed", ce_dataschema=b"Renamed/7")
+    await kit.send((key, b"not json", headers))
+    await kit.publish("a", 2)
+    async with running(kit.consumer()):
+        await kit.effects({"a": [2]})
+    assert await kit.parked() == []
+
+
+async def test_a_poisonous_event_leaves_no_trace_of_itself(kit: ConsumerKit) -> None:
+    """The handler has written its row and decided its event before it raises: nothing of it may stay."""
+    kit.recorder.poison = {13}
+    await kit.publish("bad", 1, n=13)
+    async with running(kit.consumer()):
+        await kit.eventually_parked(1)
+    assert await kit.applied() == {}
+    assert await kit.echoed() == {}
+
+
+async def test_a_missing_table_is_the_deployments_fault_and_parks_nothing(kit: ConsumerKit) -> None:
+    await kit.publish("a", 1)
+    await kit.owner("ALTER TABLE applied RENAME TO not_there_yet")
+    consumer = kit.consumer()
+    async with running(consumer):
+        await eventually(lambda: "UndefinedTable" in consumer.health().detail)
+        await kit.owner("ALTER TABLE not_there_yet RENAME TO applied")
+        await kit.effects({"a": [1]})
+    assert await kit.parked() == []
