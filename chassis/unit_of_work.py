@@ -11,6 +11,7 @@ from typing import Any, cast
 from chassis.database import Connection
 from chassis.decider import C, Decider, S
 from chassis.events import DomainEvent, Metadata, NewEvent, RecordedEvent
+from chassis.state_cache import StateCache
 from chassis.store import EventStore, StreamAppend
 
 
@@ -28,13 +29,17 @@ class UnitOfWork:
     """The streams that one batch touches. `connection` is the batch's transaction, for reads and read models.
 
     `actor` is written into the metadata of the events that are decided here: the consumer's name. Without a
-    `store` (a read model needs none) only the connection can be used.
+    `store` (a read model needs none) only the connection can be used. With a `cache` the streams that earlier
+    units loaded are read on from there.
     """
 
-    def __init__(self, connection: Connection, store: EventStore | None, actor: str) -> None:
+    def __init__(
+        self, connection: Connection, store: EventStore | None, actor: str, *, cache: StateCache | None = None
+    ) -> None:
         self.connection = connection
         self._store = store
         self._actor = actor
+        self._cache = cache or StateCache(0)
         self._streams: dict[str, _Stream] = {}
 
     async def load(self, decider: Decider[S, C], stream_ids: Iterable[str]) -> None:
@@ -42,11 +47,17 @@ class UnitOfWork:
         missing = [stream_id for stream_id in dict.fromkeys(stream_ids) if stream_id not in self._streams]
         if not missing:
             return
-        found = await self._event_store().read_streams(dict.fromkeys(missing, 0), connection=self.connection)
-        for stream_id in missing:
-            recorded = found.get(stream_id, [])
-            state = decider.fold(one.event for one in recorded)
-            self._streams[stream_id] = _Stream(decider, state, recorded[-1].version if recorded else 0)
+        kept = {stream_id: self._cache.get(decider, stream_id) for stream_id in missing}
+        newer = await self._event_store().read_streams(
+            {stream_id: version for stream_id, (version, _) in kept.items()}, connection=self.connection
+        )
+        for stream_id, (version, state) in kept.items():
+            if recorded := newer[stream_id]:
+                version = recorded[-1].version
+                state = decider.fold((one.event for one in recorded), state)
+                # Committed by others: this transaction appends nothing before `flush`, its last statement.
+                self._cache.keep(decider, stream_id, version, state)
+            self._streams[stream_id] = _Stream(decider, state, version)
 
     def state(self, decider: Decider[S, C], stream_id: str) -> S:
         """The stream's state, with what this unit decided so far. Raises KeyError when it was not loaded."""
@@ -103,6 +114,12 @@ class UnitOfWork:
         ]
         if appends:
             await self._event_store().append_in(self.connection, appends)
+
+    def committed(self) -> None:
+        """The batch's transaction is committed: what was decided in it need not be read again."""
+        for stream_id, stream in self._streams.items():
+            if stream.pending:
+                self._cache.keep(stream.decider, stream_id, self.version(stream_id), stream.state)
 
     def _stream(self, decider: Decider[Any, Any], stream_id: str) -> _Stream:
         stream = self._streams[stream_id]

@@ -8,6 +8,7 @@ from chassis.consumer.plan import Failure, Plan, make_plan
 from chassis.database import Connection, Pool
 from chassis.events import RecordedEvent
 from chassis.reactions import BatchFunction
+from chassis.state_cache import StateCache
 from chassis.store import EventStore
 from chassis.unit_of_work import UnitOfWork
 
@@ -30,6 +31,7 @@ class BatchTransaction:
         self._handles: frozenset[str] | None = getattr(handler, "handles", None)
         self._store = store
         self._generations = generations
+        self._cache = StateCache()
 
     async def apply(
         self,
@@ -47,7 +49,7 @@ class BatchTransaction:
             plan = make_plan(
                 batch, known, generations=self._generations, trusted=trusted or {}, failure=failure
             )
-            unit = UnitOfWork(connection, self._store, self.consumer)
+            unit = UnitOfWork(connection, self._store, self.consumer, cache=self._cache)
             await self._handle([item.event for item in plan.apply if item.event], unit)
             await parking.park(connection, self.consumer, plan.park)
             if plan.next_offsets:
@@ -60,11 +62,13 @@ class BatchTransaction:
                     before=known.versions,
                 )
             await unit.flush()  # last: the store's append lock is held from here to the commit
+        unit.committed()
         self.announce(unit)
         return plan
 
     async def apply_parked(self, connection: Connection, events: Sequence[RecordedEvent]) -> UnitOfWork:
         """The handler alone, inside the caller's transaction, for a redrive. Announce the unit after the commit."""
+        # Without the cache: the caller's transaction may have appended before, and may yet be rolled back.
         unit = UnitOfWork(connection, self._store, self.consumer)
         await self._handle(events, unit)
         await unit.flush()
