@@ -8,7 +8,7 @@ import typer
 from fastapi import FastAPI
 
 from chassis.cli import service_cli
-from chassis.consumer import Consumer, handler_for
+from chassis.consumer import Consumer, asyncapi, handler_for
 from chassis.database import Pool, open_pool, open_read_only_pool
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
@@ -54,16 +54,16 @@ async def service(settings: OrderSettings) -> AsyncIterator[Sequence[Worker]]:
     ):
         queries, history = OrderQueries(reading), OrderHistory(store)
         prices = Prices(CatalogueQueries(reading), InventoryStub(inventory))
-        projector = Projector(store, ORDERS_MODEL, pool)
+        projector, heard = Projector(store, ORDERS_MODEL, pool), consumers(pool, store, kafka)
         resources = OrderResources(
             OrderCommands(store, prices, history), queries, history, projector.projected
         )
         yield [
             DatabaseProbe(database),
             Relay(pool, database, store, ORDERS, "/order-service", kafka),
-            *consumers(pool, store, kafka),
+            *heard,
             projector,
-            HttpServer(http_app(resources), host=settings.http_host, port=settings.http_port),
+            HttpServer(http_app(resources, heard), host=settings.http_host, port=settings.http_port),
             grpc_server(settings, queries),
         ]
 
@@ -78,12 +78,13 @@ def consumers(pool: Pool, store: EventStore, kafka: str, inventory: Topic = INVE
     ]
 
 
-def http_app(resources: OrderResources) -> FastAPI:
-    """The routes with what they need."""
+def http_app(resources: OrderResources, heard: Sequence[Consumer] = ()) -> FastAPI:
+    """The routes with what they need; `heard` is described in /asyncapi.json."""
     app = create_app(
         "Millrace orders",
         description="Orders: placing, following, cancelling, shipping.",
         refusals=http.REFUSALS,
+        asyncapi=lambda: asyncapi(heard, title="Millrace orders"),
     )
     app.state.resources = resources
     app.include_router(http.router)
