@@ -1,0 +1,103 @@
+"""Pools that outlive their server, and which faults are worth another try."""
+
+import time
+
+import psycopg
+import pytest
+from psycopg_pool import PoolClosed, PoolTimeout
+
+from chassis import database as chassis_database
+from chassis.database import connect, is_transient, open_pool, open_read_only_pool
+from infra.local.ports import free_ports
+from infra.testing import DatabaseUrls, PostgresServer
+from tests.integration.store_sessions import terminate
+
+
+async def test_a_pool_hands_out_no_connection_that_the_server_has_closed(database: DatabaseUrls) -> None:
+    async with open_pool(database.service, name="pool", min_size=3, max_size=3) as pool:
+        await pool.wait()
+        async with pool.connection() as one, pool.connection() as two, pool.connection() as three:
+            pids = [connection.info.backend_pid for connection in (one, two, three)]
+        await terminate(database, *pids)
+
+        for _ in range(3):
+            async with pool.connection() as connection:
+                await connection.execute("SELECT 1")
+                assert connection.info.backend_pid not in pids
+
+
+async def test_a_pool_opens_while_the_server_is_away_and_works_when_it_comes(
+    postgres: PostgresServer, database: DatabaseUrls
+) -> None:
+    await postgres.stop()
+    try:
+        async with open_pool(database.service, name="pool", max_size=2) as pool:
+            with pytest.raises(PoolTimeout) as away:
+                await pool.getconn(timeout=0.2)
+            assert is_transient(away.value)
+            await postgres.start()
+            async with pool.connection(timeout=10) as connection:
+                await connection.execute("SELECT 1")
+    finally:
+        await postgres.start()
+
+
+async def test_a_read_only_pool_refuses_to_write(database: DatabaseUrls) -> None:
+    async with (
+        open_read_only_pool(database.superuser, name="pool", max_size=1) as pool,
+        pool.connection() as one,
+    ):
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            await one.execute("CREATE TABLE t ()")
+
+
+async def test_a_pool_is_in_autocommit_mode_and_in_utc(database: DatabaseUrls) -> None:
+    async with open_pool(database.service, name="the name", max_size=1) as pool, pool.connection() as one:
+        cursor = await one.execute("SELECT current_setting('timezone'), current_setting('application_name')")
+        assert await cursor.fetchone() == ("UTC", "the name")
+        assert one.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+@pytest.mark.parametrize(
+    "sqlstate",
+    ["08006", "40001", "40P01", "53100", "53300", "55P03", "57P01", "57P02", "57P03", "25006", "25P03"],
+)
+def test_faults_that_pass_are_transient(sqlstate: str) -> None:
+    assert is_transient(psycopg.errors.lookup(sqlstate)("fault"))
+
+
+@pytest.mark.parametrize("sqlstate", ["23505", "23514", "42501", "42P01", "22P02", "57014", "P0001", "25001"])
+def test_mistakes_are_not_transient(sqlstate: str) -> None:
+    assert not is_transient(psycopg.errors.lookup(sqlstate)("mistake"))
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), TimeoutError(), PoolClosed("closed"), psycopg.DataError("NUL")]
+)
+def test_what_is_not_the_databases_fault_is_not_transient(error: Exception) -> None:
+    assert not is_transient(error)
+
+
+async def test_a_refused_connection_and_a_killed_one_are_transient(database: DatabaseUrls) -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(psycopg.OperationalError) as refused:
+        await connect(f"postgresql://nobody@127.0.0.1:{port}/none", name="nobody")
+    assert is_transient(refused.value)
+
+    async with await connect(database.service, name="killed") as connection:
+        await terminate(database, connection.info.backend_pid)
+        with pytest.raises(psycopg.OperationalError) as killed:
+            await connection.execute("SELECT 1")
+    assert is_transient(killed.value)
+
+
+async def test_who_waits_for_a_full_pool_gets_a_timeout_that_is_transient(
+    database: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chassis_database, "ACQUIRE_TIMEOUT", 0.2)
+    async with open_pool(database.service, name="full", max_size=1) as pool, pool.connection():
+        started = time.monotonic()
+        with pytest.raises(PoolTimeout) as full:
+            await pool.getconn()
+        assert time.monotonic() - started < 2
+    assert is_transient(full.value)

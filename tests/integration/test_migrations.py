@@ -1,0 +1,196 @@
+"""Migrations: once each, in order, guarded against later changes; and the tables of read models."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+
+from chassis.database import Connection, connect
+from chassis.events import RecordedEvent
+from chassis.migrations import MigrationError, Migrations, migrate
+from chassis.read_model import ReadModel
+from infra.testing import DatabaseUrls, unique
+
+MakeSource = Callable[[dict[str, str]], Migrations]
+
+CHASSIS = ["chassis 0001 event_store", "chassis 0002 append_events", "chassis 0003 progress"]
+
+
+class Totals(ReadModel):
+    name = "totals"
+    version = 1
+    tables: LiteralString = "CREATE TABLE totals (id bigint GENERATED ALWAYS AS IDENTITY, total int)"
+    handles = frozenset({"Counted"})
+
+    async def apply(
+        self, connection: psycopg.AsyncConnection[Any], events: Sequence[RecordedEvent]
+    ) -> None: ...
+
+
+class TotalsOfTwo(Totals):
+    version = 2
+    tables = "CREATE TABLE totals (id bigint, total int, average int); CREATE TABLE peaks (peak int)"
+
+
+class ChangedTotals(Totals):
+    tables = "CREATE TABLE totals (id text)"
+
+
+@pytest.fixture
+def make_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSource:
+    """A package with these SQL files; made again with other files it is the same source, changed."""
+    name = unique("migrations_of")
+    package = tmp_path / name
+    package.mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(files: dict[str, str]) -> Migrations:
+        for file in package.iterdir():
+            if file.suffix == ".sql":
+                file.unlink()
+        (package / "__init__.py").touch()
+        for file_name, sql in files.items():
+            (package / file_name).write_text(sql)
+        return Migrations("counter", name)
+
+    return make
+
+
+async def rows(url: str, query: LiteralString) -> list[tuple[Any, ...]]:
+    async with await connect(url, name="look") as connection:
+        return await (await connection.execute(query)).fetchall()
+
+
+async def test_each_file_is_applied_once_after_the_chassis_own(
+    database: DatabaseUrls, make_source: MakeSource
+) -> None:
+    source = make_source({"0001_make.sql": "CREATE TABLE numbers (n int)"})
+    assert await migrate(database.migrator, [source]) == [*CHASSIS, "counter 0001 make"]
+    assert await migrate(database.migrator, [source]) == []
+
+    source = make_source(
+        {
+            "0001_make.sql": "CREATE TABLE numbers (n int)",
+            "0002_fill.sql": "INSERT INTO numbers VALUES (1); INSERT INTO numbers VALUES (2); -- 100 %s",
+        }
+    )
+    assert await migrate(database.migrator, [source]) == ["counter 0002 fill"]
+    assert await rows(database.superuser, "SELECT n FROM numbers ORDER BY n") == [(1,), (2,)]
+
+
+async def test_processes_that_start_at_once_apply_each_file_once(
+    database: DatabaseUrls, make_source: MakeSource
+) -> None:
+    source = make_source(
+        {
+            "0001_make.sql": "CREATE TABLE numbers (n int); SELECT pg_sleep(0.05)",
+            "0002_fill.sql": "INSERT INTO numbers VALUES (1); SELECT pg_sleep(0.05)",
+        }
+    )
+    applied = await asyncio.gather(*(migrate(database.migrator, [source], [Totals()]) for _ in range(4)))
+
+    everything = [*CHASSIS, "counter 0001 make", "counter 0002 fill", "read_model totals 0001 v1"]
+    assert sorted(chain.from_iterable(applied)) == sorted(everything)
+    assert await rows(database.superuser, "SELECT n FROM numbers") == [(1,)]
+
+
+async def test_everything_belongs_to_the_owner_that_nobody_logs_in_as(database: DatabaseUrls) -> None:
+    await migrate(database.migrator, read_models=[Totals()])
+    owners = await rows(
+        database.superuser,
+        "SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE nspname IN ('public', 'totals_v1')",
+    )
+    assert owners == [("millrace_owner",)]
+
+
+async def test_a_file_that_was_changed_after_it_had_been_applied_is_refused(
+    database: DatabaseUrls, make_source: MakeSource
+) -> None:
+    await migrate(database.migrator, [make_source({"0001_make.sql": "CREATE TABLE numbers (n int)"})])
+    source = make_source(
+        {"0001_make.sql": "CREATE TABLE numbers (n text)", "0002_more.sql": "CREATE TABLE m ()"}
+    )
+
+    with pytest.raises(MigrationError, match=r"counter 0001 make was changed .*add a new migration"):
+        await migrate(database.migrator, [source])
+    assert await rows(database.superuser, "SELECT to_regclass('m')") == [(None,)]
+
+
+async def test_a_file_that_fails_leaves_nothing_of_itself_and_can_be_repaired(
+    database: DatabaseUrls, make_source: MakeSource
+) -> None:
+    good = {"0001_make.sql": "CREATE TABLE numbers (n int)"}
+    bad = make_source(
+        {**good, "0002_fill.sql": "INSERT INTO numbers VALUES (1); INSERT INTO missing VALUES (1)"}
+    )
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        await migrate(database.migrator, [bad])
+    assert await rows(database.superuser, "SELECT n FROM numbers") == []
+
+    repaired = make_source({**good, "0002_fill.sql": "INSERT INTO numbers VALUES (1)"})
+    assert await migrate(database.migrator, [repaired]) == ["counter 0002 fill"]
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        ({"0001_a.sql": "", "0003_c.sql": ""}, r"0003_c\.sql: expected 0002_name"),
+        ({"0001_a.sql": "", "0001_b.sql": ""}, r"0001_b\.sql: expected 0002_name"),
+        ({"first.sql": ""}, r"first\.sql: expected 0001_name"),
+    ],
+)
+async def test_a_misnamed_file_is_refused_before_anything_is_applied(
+    database: DatabaseUrls, make_source: MakeSource, files: dict[str, str], complaint: str
+) -> None:
+    with pytest.raises(MigrationError, match=complaint):
+        await migrate(database.migrator, [make_source(files)])
+    assert await rows(database.superuser, "SELECT to_regclass('events')") == [(None,)]
+
+
+async def as_role(connection: Connection, role: LiteralString, statement: LiteralString) -> None:
+    await connection.execute("SET ROLE " + role)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.execute("RESET ROLE")
+
+
+async def test_a_read_model_is_written_by_the_service_and_read_under_its_stable_name(
+    database: DatabaseUrls,
+) -> None:
+    await migrate(database.migrator, read_models=[Totals()])
+    async with await connect(database.service, name="service") as service, service.transaction():
+        await service.execute("SET LOCAL search_path TO totals_v1, public")
+        await service.execute("INSERT INTO totals (total) VALUES (7)")
+    assert await rows(database.service, "SELECT total FROM totals") == [(7,)]
+
+    async with await connect(database.superuser, name="reader") as connection:
+        await as_role(connection, "millrace_reader", "SELECT * FROM totals")
+        await as_role(connection, "millrace_reader", "SELECT * FROM totals_v1.totals")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await as_role(connection, "millrace_reader", "DELETE FROM totals_v1.totals")
+
+
+async def test_a_new_version_of_a_read_model_stands_beside_the_one_that_readers_see(
+    database: DatabaseUrls,
+) -> None:
+    await migrate(database.migrator, read_models=[Totals()])
+    await rows(database.service, "INSERT INTO totals_v1.totals (total) VALUES (1) RETURNING 1")
+
+    applied = await migrate(database.migrator, read_models=[TotalsOfTwo()])
+
+    assert applied == ["read_model totals 0002 v2"]
+    await rows(database.service, "INSERT INTO totals_v2.totals VALUES (1, 2, 2) RETURNING 1")
+    assert await rows(database.service, "SELECT total FROM totals") == [(1,)], "the old version serves"
+    assert await rows(database.service, "SELECT * FROM peaks") == [], "a table that is new has its view"
+
+
+async def test_changed_tables_need_a_new_version_of_the_read_model(database: DatabaseUrls) -> None:
+    await migrate(database.migrator, read_models=[Totals()])
+    with pytest.raises(MigrationError, match=r"read model totals changed.*raise its version"):
+        await migrate(database.migrator, read_models=[ChangedTotals()])
