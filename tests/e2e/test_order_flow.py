@@ -17,7 +17,7 @@ async def test_an_order_is_confirmed_and_its_customer_is_told(platform: Platform
     order_id = placed.json()["order_id"]
     assert await platform.history(customer, order_id) == ["OrderCreated", "OrderConfirmed"]
     await platform.stock_becomes(sku, on_hand=5, reserved=2)
-    assert len(await platform.mailed(customer, "received", "confirmed")) == 2
+    assert len(await platform.mailed(customer, "have your order", "confirmed")) == 2
 
 
 async def test_an_order_for_more_than_there_is_is_rejected_and_says_what_is_missing(
@@ -30,7 +30,7 @@ async def test_an_order_for_more_than_there_is_is_rejected_and_says_what_is_miss
     order = await platform.becomes(customer, order_id, "rejected")
     assert order["shortages"] == [{"sku": sku, "requested": 2, "available": 1}]
     assert await platform.stock(sku) == (1, 0)
-    await platform.mailed(customer, "received", "rejected")
+    await platform.mailed(customer, "have your order", "can't fulfil")
 
 
 async def test_a_cancelled_order_gives_its_stock_back(platform: Platform) -> None:
@@ -58,7 +58,7 @@ async def test_a_shipped_order_leaves_the_stock(platform: Platform) -> None:
 
     assert answer.status_code == 200, answer.text
     await platform.stock_becomes(sku, on_hand=1, reserved=0)
-    await platform.mailed(customer, "shipped")
+    await platform.mailed(customer, "on its way")
 
 
 async def test_an_order_cancelled_at_once_leaves_no_stock_reserved(platform: Platform) -> None:
