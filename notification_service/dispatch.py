@@ -88,9 +88,9 @@ class Dispatcher:
     async def _work(self, orders: deque[list[Pending]], confirm: Confirm, halt: "_Halt") -> None:
         try:
             async with self._mailer() as mailer:
-                while orders and not halt.now:
+                while orders and not halt.called():
                     for pending in orders.popleft():
-                        if halt.now:
+                        if halt.called():
                             return
                         self._beat()
                         await confirm()
@@ -146,8 +146,7 @@ class _Halt:
         self._stopping = stopping
         self.failed = False
 
-    @property
-    def now(self) -> bool:
+    def called(self) -> bool:
         return self.failed or self._stopping.is_set() or self._breaker.trips != self._trips
 
 

@@ -1,105 +1,39 @@
 """The user service over HTTP and gRPC, on a real Postgres."""
 
 import asyncio
-import base64
-import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import grpc
-import httpx
 import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer
 
 from chassis.migrations import migrate
-from chassis.rpc.channel import open_channel
 from chassis.service import Role
 from chassis.topics import ensure_topics
-from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls, KafkaServer
-from schemas.grpc import users_pb2, users_pb2_grpc
 from schemas.topics import USERS
-from tests.integration.service_kit import running
-from tests.support import eventually
-from user_service.app import MIGRATIONS, service
-from user_service.privacy import KEY_BYTES
+from tests.integration.user_kit import ADA, OPERATOR, UserService, as_customer, serve, settings_for
+from user_service.app import MIGRATIONS
 from user_service.read_models.users import Users
-from user_service.settings import UserSettings
-
-OPERATOR = {"X-Operator-Id": "olga"}
-ADA = {"name": "Ada Lovelace", "email": "ada@example.com"}
-
-
-def as_customer(user_id: str) -> dict[str, str]:
-    return {"X-Customer-Id": user_id}
-
-
-@dataclass(frozen=True)
-class UserService:
-    """A running user service, seen from outside."""
-
-    http: httpx.AsyncClient
-    contacts: "users_pb2_grpc.UsersAsyncStub"  # only in the type stubs
-
-    async def register(self, contact: dict[str, str] = ADA, key: str | None = None) -> str:
-        headers = {"Idempotency-Key": key} if key else {}
-        answer = await self.http.post("/users", json=contact, headers=headers)
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["user_id"])
-
-    async def contact(self, user_id: str) -> users_pb2.Contact:
-        return await self.contacts.GetContact(users_pb2.GetContactRequest(user_id=user_id))
-
-
-def settings_for(database: DatabaseUrls, kafka: str = "127.0.0.1:1") -> UserSettings:
-    http_port, grpc_port = free_ports(2)
-    return UserSettings(
-        database_url=database.service,
-        kafka_bootstrap_servers=kafka,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        privacy_master_key=base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode(),
-    )
-
-
-async def serve(settings: UserSettings, roles: frozenset[Role]) -> AsyncIterator[UserService]:
-    url = f"http://{settings.http_host}:{settings.http_port}"
-    async with (
-        service(settings) as workers,
-        running(workers, roles),
-        httpx.AsyncClient(base_url=url, trust_env=False) as client,
-        open_channel(f"{settings.grpc_host}:{settings.grpc_port}", timeout=5.0) as channel,
-    ):
-
-        async def ready() -> bool:
-            try:
-                return (await client.get("/docs")).status_code == 200
-            except httpx.ConnectError:
-                return False
-
-        await eventually(ready, what="the user service answers")
-        yield UserService(client, users_pb2_grpc.UsersStub(channel))
 
 
 @pytest.fixture
 async def users(database: DatabaseUrls) -> AsyncIterator[UserService]:
     """All but the relay: no broker is needed."""
     await migrate(database.migrator, MIGRATIONS, [Users()])
-    async for running_service in serve(
-        settings_for(database), frozenset({Role.HTTP, Role.GRPC, Role.CONSUMERS})
-    ):
-        yield running_service
+    async with serve(settings_for(database), frozenset({Role.HTTP, Role.GRPC, Role.CONSUMERS})) as users:
+        yield users
 
 
 @pytest.fixture
 async def commands_only(database: DatabaseUrls) -> AsyncIterator[UserService]:
     """Nothing is projected: read models stay empty."""
     await migrate(database.migrator, MIGRATIONS, [Users()])
-    async for running_service in serve(settings_for(database), frozenset({Role.HTTP, Role.GRPC})):
-        yield running_service
+    async with serve(settings_for(database), frozenset({Role.HTTP, Role.GRPC})) as users:
+        yield users
 
 
 async def test_a_registered_user_can_read_themselves(users: UserService) -> None:
@@ -147,61 +81,18 @@ async def test_an_unknown_user_is_not_found(users: UserService) -> None:
     assert (await users.http.post(f"/users/{nobody}/deactivate", headers=OPERATOR)).status_code == 404
 
 
-@pytest.mark.parametrize(
-    "email",
-    [
-        "",
-        "ada",
-        "ada@",
-        "@example.com",
-        "ada@localhost",
-        "ada@example..com",
-        "ada@-example.com",
-        ".ada@example.com",
-        "ada.@example.com",
-        "a da@example.com",
-        "ada@example.com, bob@example.com",
-        "Ada <ada@example.com>",
-        "ada@example.com\r\nBcc: everybody@example.com",
-        "ada@example.com\n",
-        "ada\0@example.com",
-        "ädä@example.com",
-        '"a b"@example.com',
-        "ada@[127.0.0.1]",
-        f"{'a' * 65}@example.com",
-        f"ada@{'a' * 250}.com",
-    ],
-)
-async def test_what_is_not_an_email_address_is_refused(commands_only: UserService, email: str) -> None:
-    answer = await commands_only.http.post("/users", json={"name": "Ada", "email": email})
-    if email == "ada@example.com\n":  # surrounding white space is dropped, like everywhere
-        assert answer.status_code == 201
-        return
-    assert answer.status_code == 422
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert [error["field"] for error in answer.json()["errors"]] == ["email"]
-
-
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
+async def test_bad_input_is_a_problem_that_names_the_field(commands_only: UserService) -> None:
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({**ADA, "email": "ada"}, "email"),
+        ({**ADA, "email": "ada@example.com\r\nBcc: everybody@example.com"}, "email"),
         ({"email": "ada@example.com"}, "name"),
-        ({"email": "ada@example.com", "name": "  "}, "name"),
-        ({"email": "ada@example.com", "name": "Ada\r\nBcc: x@example.com"}, "name"),
-        ({"email": "ada@example.com", "name": "a" * 201}, "name"),
+        ({**ADA, "name": "Ada\r\nBcc: everybody@example.com"}, "name"),
         ({**ADA, "admin": True}, "admin"),
-    ],
-)
-async def test_bad_input_is_named(commands_only: UserService, body: dict[str, Any], field: str) -> None:
-    answer = await commands_only.http.post("/users", json=body)
-    assert answer.status_code == 422
-    assert [error["field"] for error in answer.json()["errors"]] == [field]
-
-
-@pytest.mark.parametrize("email", ["a@b.co", "ada+shop@mail.example.com", "o'hara_1@xn--bcher-kva.example"])
-async def test_usual_addresses_are_taken(commands_only: UserService, email: str) -> None:
-    user_id = await commands_only.register({"name": "Ada Łovelace-O'Hara", "email": email})
-    assert (await commands_only.contact(user_id)).email == email
+    ]
+    for body, field in bad:
+        answer = await commands_only.http.post("/users", json=body)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (422, "application/problem+json")
+        assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
 async def test_racing_registrations_with_one_key_make_one_user(
@@ -297,7 +188,7 @@ async def test_no_personal_data_in_the_clear_in_the_database_or_the_topic(
     await migrate(database.migrator, MIGRATIONS, [Users()])
     secret = uuid4().hex
     contact = {"name": f"Name {secret}", "email": f"{secret}@example.com"}
-    async for users in serve(settings_for(database, kafka.bootstrap_servers), frozenset(Role)):
+    async with serve(settings_for(database, kafka.bootstrap_servers), frozenset(Role)) as users:
         user_id = await users.register(contact, key="k")
         await users.http.put(f"/users/{user_id}/contact", json=contact, headers=as_customer(user_id))
         await users.http.get(f"/users/{user_id}?min_version=2&wait=10", headers=OPERATOR)

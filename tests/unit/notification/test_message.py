@@ -1,0 +1,116 @@
+"""What customers get to read."""
+
+from datetime import UTC, datetime
+from typing import Any, get_args
+from uuid import UUID
+
+import pytest
+
+from notification_service.domain import notification_id
+from notification_service.message import Recipient, UnusableAddress, compose, message_id
+from notification_service.templates import in_words
+from schemas.events.notifications import NotificationKind, NotificationRequested
+from schemas.money import Money
+
+ORDER = UUID("0190b1a4-0000-7000-8000-0123456789ab")
+ADA = Recipient("Ada Lovelace", "ada@example.com")
+NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
+
+
+def requested(kind: NotificationKind = "order_created", **others: Any) -> NotificationRequested:
+    this = notification_id(ORDER, kind)
+    return NotificationRequested(
+        notification_id=this, kind=kind, order_id=ORDER, customer_id=UUID(int=1), **others
+    )
+
+
+def parts(request: NotificationRequested, recipient: Recipient = ADA) -> tuple[str, str]:
+    message = compose(request, recipient, "Shop <shop@example.com>", NOON)
+    text, html = message.get_body(("plain",)), message.get_body(("html",))
+    assert text is not None
+    assert html is not None
+    return text.get_content(), html.get_content()
+
+
+@pytest.mark.parametrize("kind", get_args(NotificationKind))
+def test_every_kind_has_a_subject_a_text_and_an_html_part_that_name_the_order(kind: NotificationKind) -> None:
+    message = compose(requested(kind), ADA, "Shop <shop@example.com>", NOON)
+    assert "0123456789ab" in message["Subject"]
+    for part in parts(requested(kind)):
+        assert "Ada Lovelace" in part
+        assert str(ORDER) in part
+        assert "$" not in part
+
+
+def test_the_headers_say_from_whom_to_whom_and_which_notification() -> None:
+    request = requested()
+    message = compose(request, ADA, "Shop <shop@example.com>", NOON)
+    assert message["From"] == "Shop <shop@example.com>"
+    assert message["To"] == "Ada Lovelace <ada@example.com>"
+    assert (
+        message["Message-ID"]
+        == f"<{request.notification_id}@millrace>"
+        == message_id(request.notification_id)
+    )
+    assert message["Date"].datetime == NOON
+    assert message["Auto-Submitted"] == "auto-generated"
+
+
+def test_total_and_details_are_told() -> None:
+    request = requested(total=Money(amount=1299, currency="EUR"), detail="TEA-1: 2 ordered, 1 in stock")
+    for part in parts(request):
+        assert "12.99 EUR" in part
+        assert "TEA-1: 2 ordered, 1 in stock" in part
+
+
+def test_what_people_typed_is_text_not_markup() -> None:
+    hostile = "<script>alert(1)</script>"
+    text, html = parts(requested(detail=hostile), Recipient(hostile, "ada@example.com"))
+    assert hostile in text
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_a_placeholder_in_a_name_stays_as_it_is() -> None:
+    text, _ = parts(requested(), Recipient("${sentence} $order", "ada@example.com"))
+    assert "Hello ${sentence} $order," in text
+
+
+@pytest.mark.parametrize("name", ["Zoë Łukasz", 'Ada "the first" Lovelace', "Lovelace, Ada", ""])
+def test_names_survive_the_header(name: str) -> None:
+    message = compose(requested(), Recipient(name, "ada@example.com"), "shop@example.com", NOON)
+    (address,) = message["To"].addresses
+    assert (address.display_name, address.addr_spec) == (name, "ada@example.com")
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        Recipient("Ada", "ada@example.com\r\nBcc: x@example.com"),
+        Recipient("Ada\r\nBcc: x@example.com", "ada@example.com"),
+        Recipient("Ada", ""),
+        Recipient("Ada", "ada"),
+        Recipient("Ada", "ädä@example.com"),
+        Recipient("Ada", "ada@example.com, bob@example.com"),
+    ],
+)
+def test_what_would_forge_a_header_or_is_no_address_is_refused_without_being_repeated(
+    recipient: Recipient,
+) -> None:
+    with pytest.raises(UnusableAddress) as refused:
+        compose(requested(), recipient, "shop@example.com", NOON)
+    assert "ada" not in str(refused.value).lower().replace("address", "")
+
+
+@pytest.mark.parametrize(
+    ("money", "words"),
+    [
+        (Money(amount=0, currency="EUR"), "0.00 EUR"),
+        (Money(amount=5, currency="EUR"), "0.05 EUR"),
+        (Money(amount=10**15, currency="USD"), "10000000000000.00 USD"),
+        (Money(amount=500, currency="JPY"), "500 JPY"),
+        (Money(amount=1234, currency="KWD"), "1.234 KWD"),
+    ],
+)
+def test_money_is_written_exactly(money: Money, words: str) -> None:
+    assert in_words(money) == words
