@@ -17,6 +17,7 @@ from chassis.backoff import Backoff
 from chassis.consumer import Consumer
 from chassis.decider import Decider
 from chassis.events import DomainEvent, Metadata, RecordedEvent
+from chassis.read_model import ReadModel
 from chassis.record import to_record
 from chassis.topics import Topic
 from chassis.unit_of_work import UnitOfWork
@@ -87,6 +88,7 @@ class ConsumerKit(StoreKit):
         arguments: dict[str, Any] = {
             "topics": [self.topic],
             "handler": self.recorder,
+            "store": self.store,
             "backoff": Backoff(0.01, 0.1),
             "blocked_retry": 0.1,
         }
@@ -95,15 +97,14 @@ class ConsumerKit(StoreKit):
             self.name,
             registry=REGISTRY,
             pool=self.pool,
-            store=self.store,
             bootstrap_servers=self.kafka.bootstrap_servers,
             **arguments,
         )
 
     def record(
-        self, stream_id: str, version: int, n: int = 0, *, generation: int = 1, **headers: bytes | None
+        self, stream_id: str, version: int, n: int = 0, *, generation: int = 1, **headers: Any
     ) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
-        """Key, value and headers of an event; `headers` replaces some, None takes one away."""
+        """Key, value and headers of an event; `headers` (bytes) replace some, None takes one away."""
         event = RecordedEvent(
             position=next(self.positions),
             stream_id=stream_id,
@@ -245,10 +246,10 @@ class ConsumerKit(StoreKit):
 
 @asynccontextmanager
 async def open_consumer_kit(
-    database: DatabaseUrls, kafka: KafkaServer, *, partitions: int = 2
+    database: DatabaseUrls, kafka: KafkaServer, *read_models: ReadModel, partitions: int = 2
 ) -> AsyncIterator[ConsumerKit]:
     """A fresh database and a fresh topic."""
-    async with open_store_kit(database) as store_kit:
+    async with open_store_kit(database, *read_models) as store_kit:
         async with await psycopg.AsyncConnection.connect(database.superuser) as owner:
             await owner.execute(APPLIED)
             await owner.execute("GRANT SELECT, INSERT ON applied TO millrace_service")

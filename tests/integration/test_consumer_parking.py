@@ -106,7 +106,7 @@ def _all_settled(kit: ConsumerKit) -> Any:
     return settled
 
 
-UNREADABLE: dict[str, dict[str, bytes | None]] = {
+UNREADABLE: dict[str, dict[str, Any]] = {
     "a header that is not UTF-8": {"millrace_correlation": b"\xff\xfe"},
     "no version": {"millrace_version": None},
     "no position": {"millrace_position": None},
@@ -117,7 +117,7 @@ UNREADABLE: dict[str, dict[str, bytes | None]] = {
 
 @pytest.mark.parametrize("headers", UNREADABLE.values(), ids=UNREADABLE.keys())
 async def test_a_record_that_cannot_be_read_is_parked_under_its_key_and_its_stream_behind_it(
-    kit: ConsumerKit, headers: dict[str, bytes | None]
+    kit: ConsumerKit, headers: dict[str, Any]
 ) -> None:
     await kit.publish("bad", 1)
     await kit.send(kit.record("bad", 2, **headers))
