@@ -9,7 +9,7 @@ import psycopg
 import typer
 
 from chassis.logging import configure_logging
-from chassis.migrations import Migrations, migrate
+from chassis.migrations import MigrationError, Migrations, migrate
 from chassis.read_model import ReadModel
 from chassis.runner import run_service
 from chassis.service import Worker
@@ -60,7 +60,7 @@ def service_cli(
         configure_logging(name, level=loaded.log_level, form=loaded.log_format)
         try:
             applied = asyncio.run(migrate(loaded.migration_database_url, migrations, read_models))
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, MigrationError) as error:
             typer.echo(f"{name}: can't migrate: {_first_line(error)}", err=True)
             raise typer.Exit(1) from None
         typer.echo(f"{name}: {', '.join(applied) if applied else 'up to date'}")

@@ -11,6 +11,7 @@ log = get_logger(__name__)
 
 _INTERVAL = 1.0  # seconds
 _TIMEOUT = 2  # seconds; Postgres takes whole ones
+_NOT_ASKED = "not asked yet"
 
 
 class DatabaseProbe:
@@ -25,7 +26,7 @@ class DatabaseProbe:
     def __init__(self, url: str) -> None:
         self._url = url
         self._stopping = asyncio.Event()
-        self._fault: str | None = "not asked yet"
+        self._fault: str | None = _NOT_ASKED
 
     async def run(self) -> None:
         """Ask until stopped."""
@@ -66,9 +67,11 @@ class DatabaseProbe:
             return
 
     def _told(self, fault: str | None) -> None:
-        if (fault is None) != (self._fault is None):
-            log.info("database answers") if fault is None else log.warning("database is down", error=fault)
-        self._fault = fault
+        before, self._fault = self._fault, fault
+        if fault is None and before is not None:
+            log.info("database answers")
+        elif fault is not None and before in (None, _NOT_ASKED):
+            log.warning("database is down", error=fault)
 
 
 async def _close(connection: AsyncConnection[object] | None) -> None:
