@@ -24,6 +24,7 @@ from chassis.topics import Topic
 CONNECT_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 2.0
 REQUEST_TIMEOUT = 10.0
+_BREATH = 200  # events, about 4 ms
 MAX_BATCH_BYTES = 512 * 1024  # half of what a broker takes by default
 
 
@@ -66,7 +67,11 @@ class Publisher:
     async def _batches(self, chunk: Sequence[RecordedEvent]) -> dict[int, list[Any]]:
         """The record batches of each partition, in order; several where one would be too large."""
         batches: dict[int, list[Any]] = {}
-        for event in chunk:
+        for number, event in enumerate(chunk):
+            if number % _BREATH == _BREATH - 1:
+                await asyncio.sleep(
+                    0
+                )  # this is work, not waiting: let the requests of this process in between
             key, value, headers = to_record(event, self._epoch, self._topic.generation, self._source)
             of_partition = batches.setdefault(partition_of(key, self._topic.partitions), [])
             timestamp = int(event.recorded_at.timestamp() * 1000)
