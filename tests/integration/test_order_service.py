@@ -1,0 +1,137 @@
+"""The order service as app.py wires it: its doors, with Kafka and inventory out of reach."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import grpc
+import httpx
+import pytest
+
+from chassis.database import open_pool
+from chassis.migrations import migrate
+from chassis.rpc.channel import open_channel
+from infra.local.ports import free_ports
+from infra.testing import DatabaseUrls
+from order_service.app import CATALOGUE_MODEL, ORDERS_MODEL, service
+from order_service.settings import OrderSettings
+from schemas.events.inventory import ProductListed, product_stream
+from schemas.grpc import orders_pb2, orders_pb2_grpc
+from schemas.money import Money
+from tests.integration.order_room import as_customer, recorded
+from tests.integration.service_kit import running
+from tests.support import eventually
+
+CUSTOMER = uuid4()
+NOBODY = "127.0.0.1:1"  # a port on which nobody listens
+
+
+@dataclass(frozen=True)
+class OrderService:
+    """The running service, seen from outside."""
+
+    http: httpx.AsyncClient
+    orders: "orders_pb2_grpc.OrdersAsyncStub"  # only in the type stubs
+
+    async def place(self, sku: str = "TEA-1", **headers: str) -> httpx.Response:
+        body = {"lines": [{"sku": sku, "quantity": 2}]}
+        told = {**as_customer(CUSTOMER), "Idempotency-Key": uuid4().hex, **headers}
+        return await self.http.post("/orders", json=body, headers=told)
+
+    async def visible(self, order_id: str) -> httpx.Response:
+        """The order, once the read model has it."""
+        wait = {"min_version": 1, "wait": 10}
+        return await self.http.get(f"/orders/{order_id}", params=wait, headers=as_customer(CUSTOMER))
+
+    async def order(self, order_id: str) -> orders_pb2.Order:
+        return await self.orders.GetOrder(orders_pb2.GetOrderRequest(order_id=order_id))
+
+
+@pytest.fixture
+async def orders(database: DatabaseUrls) -> AsyncIterator[OrderService]:
+    """All roles, with a catalogue of one product."""
+    await migrate(database.migrator, [], [ORDERS_MODEL, CATALOGUE_MODEL])
+    await list_tea(database)
+    http_port, grpc_port = free_ports(2)
+    settings = OrderSettings(
+        database_url=database.service,
+        kafka_bootstrap_servers=NOBODY,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        inventory_grpc_target=NOBODY,
+    )
+    async with (
+        service(settings) as workers,
+        running(workers),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", trust_env=False) as client,
+        open_channel(f"127.0.0.1:{grpc_port}", timeout=5.0) as channel,
+    ):
+
+        async def ready() -> bool:
+            try:
+                return (await client.get("/openapi.json")).status_code == 200
+            except httpx.ConnectError:
+                return False
+
+        await eventually(ready, what="the order service answers")
+        yield OrderService(client, orders_pb2_grpc.OrdersStub(channel))
+
+
+async def list_tea(database: DatabaseUrls) -> None:
+    listed = ProductListed(sku="TEA-1", name="Tea", price=Money(amount=500, currency="EUR"))
+    async with (
+        open_pool(database.service, name="test", max_size=1) as pool,
+        pool.connection() as connection,
+        connection.transaction(),
+    ):
+        await connection.execute(f"SET LOCAL search_path TO {CATALOGUE_MODEL.schema}".encode())
+        await CATALOGUE_MODEL.apply(connection, [recorded(product_stream("TEA-1"), listed)])
+
+
+async def test_without_kafka_and_inventory_an_order_goes_through(orders: OrderService) -> None:
+    placed = await orders.place()
+    assert (placed.status_code, placed.json()["status"]) == (201, "pending")
+    read = await orders.visible(placed.json()["order_id"])
+    assert read.json()["total"] == {"amount": 1000, "currency": "EUR"}
+
+
+async def test_without_inventory_a_sku_that_is_not_in_the_catalogue_has_to_wait(orders: OrderService) -> None:
+    answer = await orders.place("NEW-1")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_another_service_asks_for_an_order(orders: OrderService) -> None:
+    order_id = (await orders.place()).json()["order_id"]
+    await orders.visible(order_id)
+    order = await orders.order(order_id)
+    assert UUID(order.customer_id) == CUSTOMER
+    assert (order.order_id, order.status, order.version) == (order_id, "pending", 1)
+    assert [(line.sku, line.quantity, line.unit_price_amount) for line in order.lines] == [("TEA-1", 2, 500)]
+    assert (order.total_amount, order.currency) == (1000, "EUR")
+
+
+@pytest.mark.parametrize(
+    ("order_id", "status"),
+    [(str(uuid4()), grpc.StatusCode.NOT_FOUND), ("order-1", grpc.StatusCode.INVALID_ARGUMENT)],
+)
+async def test_another_service_is_told_why_there_is_no_order(
+    orders: OrderService, order_id: str, status: grpc.StatusCode
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await orders.order(order_id)
+    assert refused.value.code() is status
+
+
+async def test_the_service_describes_its_routes_and_what_it_hears(orders: OrderService) -> None:
+    routes = (await orders.http.get("/openapi.json")).json()["paths"]
+    heard = (await orders.http.get("/asyncapi.json")).text
+    assert {path: sorted(methods) for path, methods in routes.items()} == {
+        "/orders": ["get", "post"],
+        "/orders/{order_id}": ["get"],
+        "/orders/{order_id}/cancel": ["post"],
+        "/orders/{order_id}/ship": ["post"],
+        "/orders/{order_id}/events": ["get"],
+    }
+    for name in ("inventory.events", "order-service.saga", "StockReserved", "ProductListed"):
+        assert name in heard
