@@ -6,7 +6,6 @@ had nothing to do leaves no record: its repeat is decided anew.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic
@@ -16,6 +15,7 @@ from weakref import WeakValueDictionary
 from chassis.decider import C, CommandRefused, Decider, S
 from chassis.events import DomainEvent, Metadata, NewEvent, RecordedEvent
 from chassis.ids import derived_id, new_id
+from chassis.state_cache import StateCache
 from chassis.store import NO_STREAM, EventIdsReused, EventStore, StreamAppend, WrongExpectedVersion
 
 MAX_ATTEMPTS = 50  # each lost one means that another process appended to the same stream
@@ -65,16 +65,12 @@ class IdempotencyKeyReused(Exception):
 
 
 class CommandHandler(Generic[S, C]):
-    """Commands for one kind of stream. Deciders must not change a state in place: states are kept in memory.
-
-    A kept state is never out of date: events don't change, and those that came after it are read on every use.
-    """
+    """Commands for one kind of stream. Their states are kept in memory, see StateCache."""
 
     def __init__(self, store: EventStore, decider: Decider[S, C], *, cache_size: int = 10_000) -> None:
         self._store = store
         self._decider = decider
-        self._cache: OrderedDict[str, tuple[int, S]] = OrderedDict()
-        self._cache_size = cache_size
+        self._cache = StateCache(cache_size)
         # One command at a time for a stream: those of one process wait for each other instead of losing races.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -98,8 +94,8 @@ class CommandHandler(Generic[S, C]):
             for _ in range(MAX_ATTEMPTS - 1):
                 try:
                     return await self._load_and_attempt(stream_id, command, context, expected_version)
-                except WrongExpectedVersion:
-                    self._cache.pop(stream_id, None)
+                except WrongExpectedVersion as conflict:
+                    self._cache.conflicted(conflict)
                     if expected_version is not None:
                         raise
             return await self._load_and_attempt(stream_id, command, context, expected_version)
@@ -135,7 +131,7 @@ class CommandHandler(Generic[S, C]):
         if appended.replayed:
             return await self._first_result(context, otherwise=EventIdsReused(stream_id))
         state = self._decider.fold(events, state)
-        self._remember(stream_id, appended.version, state)
+        self._cache.keep(self._decider, stream_id, appended.version, state)
         return Committed(stream_id, appended.version, appended.position, state, replayed=False)
 
     async def _first_result(
@@ -163,19 +159,13 @@ class CommandHandler(Generic[S, C]):
         return Committed(last.stream_id, last.version, last.position, state, replayed=True)
 
     async def _load(self, stream_id: str) -> tuple[int, S]:
-        version, state = self._cache.get(stream_id, (NO_STREAM, self._decider.initial))
+        version, state = self._cache.get(self._decider, stream_id)
         newer = await self._store.read_stream(stream_id, after_version=version)
         if newer:
             version = newer[-1].version
             state = self._decider.fold((recorded.event for recorded in newer), state)
-            self._remember(stream_id, version, state)
+            self._cache.keep(self._decider, stream_id, version, state)
         return version, state
-
-    def _remember(self, stream_id: str, version: int, state: S) -> None:
-        self._cache[stream_id] = (version, state)
-        self._cache.move_to_end(stream_id)
-        if len(self._cache) > self._cache_size:
-            self._cache.popitem(last=False)
 
 
 def new_events(events: Sequence[DomainEvent], context: CommandContext) -> list[NewEvent]:

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from typing import Any
 
 from chassis.decider import C, Decider, S
+from chassis.store import WrongExpectedVersion
 
 
 class StateCache:
@@ -31,3 +32,12 @@ class StateCache:
         self._kept.move_to_end(stream_id)
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)
+
+    def conflicted(self, conflict: WrongExpectedVersion) -> None:
+        """An append on a kept state failed. Somebody was faster: the state stays, it only lacks newer events.
+
+        But a stream that is shorter than we know has lost events (a failover to a replica that lagged), and its
+        kept state with them.
+        """
+        if conflict.actual < conflict.expected:
+            self._kept.pop(conflict.stream_id, None)

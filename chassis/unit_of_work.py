@@ -12,7 +12,7 @@ from chassis.database import Connection
 from chassis.decider import C, Decider, S
 from chassis.events import DomainEvent, Metadata, NewEvent, RecordedEvent
 from chassis.state_cache import StateCache
-from chassis.store import EventStore, StreamAppend
+from chassis.store import EventStore, StreamAppend, WrongExpectedVersion
 
 
 @dataclass(slots=True)
@@ -112,8 +112,13 @@ class UnitOfWork:
             for stream_id, stream in self._streams.items()
             if stream.pending
         ]
-        if appends:
+        if not appends:
+            return
+        try:
             await self._event_store().append_in(self.connection, appends)
+        except WrongExpectedVersion as conflict:
+            self._cache.conflicted(conflict)
+            raise
 
     def committed(self) -> None:
         """The batch's transaction is committed: what was decided in it need not be read again."""

@@ -13,7 +13,7 @@ from chassis.events import DomainEvent, EventRegistry, Metadata, NewEvent, Recor
 from chassis.ids import new_id
 from chassis.migrations import migrate
 from chassis.state_cache import StateCache
-from chassis.store import ANY, EventStore, StreamAppend
+from chassis.store import ANY, EventStore, StreamAppend, WrongExpectedVersion
 from chassis.unit_of_work import UnitOfWork
 from infra.testing import DatabaseUrls
 
@@ -90,6 +90,15 @@ async def test_what_was_rolled_back_is_not_remembered(bench: Bench) -> None:
     await bench.add(100, commit=False)
     assert await bench.add(2) == 1
     assert bench.store.reads[-1] == {"sum-1": 1}
+
+
+def test_a_conflict_keeps_the_state_unless_the_store_lost_events() -> None:
+    cache = StateCache()
+    cache.keep(SUM, "a", 3, 7)
+    cache.conflicted(WrongExpectedVersion("a", expected=3, actual=5))
+    assert cache.get(SUM, "a") == (3, 7)
+    cache.conflicted(WrongExpectedVersion("a", expected=3, actual=2))
+    assert cache.get(SUM, "a") == (0, 0)
 
 
 def test_the_state_that_was_not_used_for_longest_goes_first() -> None:
