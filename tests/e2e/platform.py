@@ -92,7 +92,7 @@ class Platform:
 
     async def orders(self, customer: Customer) -> list[dict[str, Any]]:
         """All orders of the customer (first page)."""
-        answer = await self._clients["order"].get("/orders", headers=customer.headers)
+        answer = await self._clients["order"].get("/orders", params={"limit": 100}, headers=customer.headers)
         assert answer.status_code == 200, answer.text
         found: list[dict[str, Any]] = answer.json()["orders"]
         return found
