@@ -1,0 +1,107 @@
+"""Inventory as its app.py wires it, while Kafka is away: HTTP in, gRPC out."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+import httpx
+import pytest
+
+from chassis.migrations import migrate
+from chassis.rpc.channel import open_channel
+from chassis.rpc.errors import reason_of
+from infra.local.ports import free_ports
+from infra.testing import DatabaseUrls
+from inventory_service.app import service
+from inventory_service.read_models.stock import Stock
+from inventory_service.settings import InventorySettings
+from schemas.grpc.inventory_pb2 import GetAvailabilityRequest, GetAvailabilityResponse
+from schemas.grpc.inventory_pb2_grpc import InventoryStub
+from tests.integration.service_kit import running
+from tests.support import eventually
+
+if TYPE_CHECKING:
+    from schemas.grpc.inventory_pb2_grpc import InventoryAsyncStub  # exists for type checkers only
+
+OPERATOR = {"X-Operator-Id": "ada"}
+
+
+@dataclass(frozen=True)
+class Doors:
+    """The service from outside."""
+
+    http: httpx.AsyncClient
+    grpc: "InventoryAsyncStub"
+
+    async def stocked(self, sku: str, quantity: int) -> None:
+        """A product at 4.50 EUR that the read model shows."""
+        body = {"sku": sku, "name": f"{sku} tea", "price": {"amount": 450, "currency": "EUR"}}
+        assert (await self.http.post("/products", json=body, headers=OPERATOR)).status_code == 201
+        path = f"/products/{sku}"
+        received = await self.http.post(f"{path}/stock", json={"quantity": quantity}, headers=OPERATOR)
+        assert received.status_code == 200
+        shown = await self.http.get(path, params={"min_version": 2, "wait": 10})
+        assert shown.json()["available"] == quantity
+
+    async def availability(self, *skus: str) -> GetAvailabilityResponse:
+        """What gRPC says."""
+        return await self.grpc.GetAvailability(GetAvailabilityRequest(skus=skus))
+
+
+@pytest.fixture
+async def doors(database: DatabaseUrls) -> AsyncIterator[Doors]:
+    await migrate(database.migrator, [], [Stock()])
+    http_port, grpc_port, nobody = free_ports(3)
+    settings = InventorySettings(
+        database_url=database.service,
+        kafka_bootstrap_servers=f"127.0.0.1:{nobody}",
+        http_port=http_port,
+        grpc_port=grpc_port,
+    )
+    async with (
+        service(settings) as workers,
+        running(workers),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}") as http,
+        open_channel(f"127.0.0.1:{grpc_port}", timeout=5.0) as channel,
+    ):
+        await eventually(lambda: answers(http), what="HTTP answers")
+        yield Doors(http, InventoryStub(channel))
+
+
+async def answers(http: httpx.AsyncClient) -> bool:
+    try:
+        return (await http.get("/products")).status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
+async def test_availability_of_many_skus_leaves_out_what_nobody_listed(doors: Doors) -> None:
+    await doors.stocked("TEA-1", 7)
+    await doors.stocked("TEA-2", 3)
+    found = await doors.availability("TEA-2", "NOBODY", "TEA-1", "TEA-1", "no sku\0")
+    shown = [(product.sku, product.name, product.available) for product in found.products]
+    assert shown == [("TEA-1", "TEA-1 tea", 7), ("TEA-2", "TEA-2 tea", 3)]
+    first = found.products[0]
+    assert (first.price_amount, first.currency, first.version) == (450, "EUR", 2)
+
+
+@pytest.mark.parametrize("count", [0, 501])
+async def test_a_query_names_1_to_500_skus(doors: Doors, count: int) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await doors.availability(*(f"SKU-{number}" for number in range(count)))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(refused.value) == "invalid_skus"
+
+
+async def test_five_hundred_skus_are_answered_at_once(doors: Doors) -> None:
+    await doors.stocked("SKU-499", 1)
+    found = await doors.availability(*(f"SKU-{number}" for number in range(500)))
+    assert [product.sku for product in found.products] == ["SKU-499"]
+
+
+async def test_asyncapi_tells_which_order_events_are_heard(doors: Doors) -> None:
+    document = (await doors.http.get("/asyncapi.json")).text
+    assert "orders.events" in document
+    assert all(name in document for name in ("OrderCreated", "OrderCancelled", "OrderShipped"))
+    assert "OrderConfirmed" not in document
