@@ -96,7 +96,8 @@ def _settle(
     item: Incoming, plan: Plan, known: Known, parked: set[str], failure: Failure | None
 ) -> str | None:
     """Decide one record and note it in `plan`. Returns why the partition can't go on, if so."""
-    if position_key(item) not in plan.positions and (reason := _foreign_epoch(item, known)):
+    key = position_key(item)
+    if key not in plan.positions and (reason := _foreign_epoch(item, known)):
         return reason
     event, stream_id = item.event, item.stream_id
     if event is None:
@@ -125,7 +126,6 @@ def _settle(
                 plan.apply.append(item)
             plan.versions[stream_id] = event.version
     if item.position is not None:
-        key = position_key(item)
         plan.positions[key] = max(item.position, plan.positions.get(key, 0))
     return None
 

@@ -9,7 +9,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from faststream.kafka import KafkaBroker
 
-_logger = logging.getLogger("faststream.kafka")
+_logger = logging.getLogger("chassis.consumer.faststream")
+# FastStream warns at every start that it creates no topics: that is what we asked for.
+_logger.addFilter(lambda record: "Make sure the topics exist" not in record.getMessage())
 
 
 class PollingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
