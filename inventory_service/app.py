@@ -54,6 +54,8 @@ async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]
             pool,
             store,
             bootstrap_servers=kafka,
+            # An order can have a hundred lines, an event each, and operators' commands wait for the append.
+            max_records=500,
         )
         app = http_app(
             InventoryResources(ProductCommands(store), queries, store, projector.projected), [consumer]

@@ -56,8 +56,11 @@ class Stockroom:
 
     streams: dict[str, list[DomainEvent]] = field(default_factory=lambda: defaultdict(list))
 
+    loads: list[set[str]] = field(default_factory=list)
+
     async def load(self, decider: Decider[Any, Any], streams: Iterable[str]) -> None:
-        """Everything is loaded always."""
+        """Everything is here already; remembers what was asked for together."""
+        self.loads.append(set(streams))
 
     def state(self, decider: Decider[Any, Any], stream: str) -> Any:
         return decider.fold(self.streams[stream])
@@ -196,6 +199,16 @@ def test_a_cancellation_that_comes_first_keeps_the_order_from_being_reserved() -
     room = stockroom(A=5)
     room.hears(cancelled(1), order(1, {"A": 5}))
     assert room.product("A").reserved == 0
+
+
+def test_a_batch_reads_with_two_queries_whatever_is_in_it() -> None:
+    room = stockroom(A=5, B=5)
+    room.hears(order(1, {"A": 1}), order(2, {"B": 1}))
+    room.loads.clear()
+    room.hears(cancelled(1), shipped(2), order(3, {"C": 1}))
+    reservations, products = room.loads
+    assert reservations == {reservation_stream(UUID(int=number)) for number in (1, 2, 3)}
+    assert products == {product_stream(sku) for sku in ("A", "B", "C")}
 
 
 def test_events_heard_again_change_nothing() -> None:
