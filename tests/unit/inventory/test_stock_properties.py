@@ -55,7 +55,6 @@ class Stockroom:
     """Both kinds of stream in memory, with the part of a unit of work that the reactions use."""
 
     streams: dict[str, list[DomainEvent]] = field(default_factory=lambda: defaultdict(list))
-
     loads: list[set[str]] = field(default_factory=list)
 
     async def load(self, decider: Decider[Any, Any], streams: Iterable[str]) -> None:
