@@ -1,0 +1,246 @@
+"""The notification service as a whole: from an order's events in the topic to the mail, and its HTTP door."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from chassis.events import DomainEvent, EventRegistry, Metadata, RecordedEvent
+from chassis.ids import new_id
+from chassis.migrations import migrate
+from chassis.record import to_record
+from chassis.service import Role
+from chassis.topics import Topic, ensure_topics
+from infra.local.ports import free_ports
+from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, unique
+from notification_service import app
+from notification_service.read_models.notifications import Notifications
+from notification_service.settings import NotificationSettings
+from schemas.events.orders import (
+    ORDER_EVENTS,
+    OrderConfirmed,
+    OrderCreated,
+    OrderLine,
+    OrderShipped,
+    order_stream,
+)
+from schemas.money import Money
+from tests.integration.notification_kit import MailServer
+from tests.integration.service_kit import running
+from tests.integration.user_kit import serve as serve_users
+from tests.integration.user_kit import settings_for as user_settings_for
+from tests.support import eventually
+from user_service.app import MIGRATIONS as USER_MIGRATIONS
+from user_service.read_models.users import Users
+
+PRICE = Money(amount=1250, currency="EUR")
+OPERATOR = {"X-Operator-Id": "olga"}
+
+
+@dataclass
+class OrderTopic:
+    """Writes to the orders' topic what the order service's relay would write."""
+
+    topic: Topic
+    producer: AIOKafkaProducer
+    epoch: UUID = field(default_factory=uuid4)
+    recorded: list[RecordedEvent] = field(default_factory=list)
+
+    async def publish(self, events: Sequence[DomainEvent], times: int = 1) -> None:
+        """The whole history of one order, each record so many times."""
+        for version, event in enumerate(events, 1):
+            recorded = RecordedEvent(
+                position=len(self.recorded) + 1,
+                stream_id=order_stream(event.order_id),  # type: ignore[attr-defined]
+                version=version,
+                event_id=new_id(),
+                event_type=event.event_type,
+                schema_version=event.schema_version,
+                data=event.to_json(),
+                metadata=Metadata(correlation_id="test"),
+                recorded_at=datetime.now(UTC),
+                registry=EventRegistry([]),
+            )
+            self.recorded.append(recorded)
+            for _ in range(times):
+                await self._send(recorded)
+
+    async def republish(self) -> None:
+        """Everything once more, as when a topic is filled again from the store."""
+        for recorded in self.recorded:
+            await self._send(recorded)
+
+    async def _send(self, recorded: RecordedEvent) -> None:
+        key, value, headers = to_record(recorded, self.epoch, self.topic.generation, "/order-service")
+        await self.producer.send_and_wait(self.topic.name, value, key=key, headers=headers)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The notification service with what it needs, seen from outside."""
+
+    http: httpx.AsyncClient
+    mail: MailServer
+    orders: OrderTopic
+    customer: UUID
+
+    async def kinds(self, order: UUID, headers: dict[str, str], status: str = "sent") -> list[str]:
+        """What the customer was told about an order, oldest first."""
+        answer = await self.http.get(f"/notifications?order_id={order}", headers=headers)
+        assert answer.status_code == 200, answer.text
+        shown = answer.json()["notifications"]
+        return [one["kind"] for one in reversed(shown) if one["status"] == status]
+
+    async def told(self, order: UUID, kinds: list[str]) -> None:
+        """Waits until the customer was told just this about the order."""
+        me = {"X-Customer-Id": str(self.customer)}
+
+        async def look() -> bool:
+            return await self.kinds(order, me) == kinds
+
+        await eventually(look, within=30, what=f"{kinds} are sent for {order}")
+
+
+def history(customer: UUID, order: UUID, *, shipped: bool = False) -> list[DomainEvent]:
+    lines = (OrderLine(sku="TEA-1", quantity=2, unit_price=PRICE),)
+    events: list[DomainEvent] = [
+        OrderCreated(order_id=order, customer_id=customer, lines=lines, total=PRICE.times(2)),
+        OrderConfirmed(order_id=order, customer_id=customer),
+    ]
+    if shipped:
+        events.append(OrderShipped(order_id=order, customer_id=customer, carrier="DHL", tracking_code="Z-9"))
+    return events
+
+
+@asynccontextmanager
+async def order_topic(kafka: KafkaServer, topic: Topic) -> AsyncIterator[OrderTopic]:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all")
+    await producer.start()
+    try:
+        yield OrderTopic(topic, producer)
+    finally:
+        await producer.stop()
+
+
+@pytest.fixture
+async def platform(
+    database: DatabaseUrls,
+    postgres: PostgresServer,
+    kafka: KafkaServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Platform]:
+    # Topics that no other test writes to. One partition: what comes later takes effect later.
+    orders_events, notifications_events = Topic(unique("orders"), 1), Topic(unique("notifications"), 1)
+    monkeypatch.setattr(app, "ORDERS", orders_events)
+    monkeypatch.setattr(app, "NOTIFICATIONS", notifications_events)
+    await ensure_topics(kafka.bootstrap_servers, [orders_events, notifications_events])
+    user_database = await postgres.create_database()
+    await migrate(user_database.migrator, USER_MIGRATIONS, [Users()])
+    await migrate(database.migrator, [], [Notifications()])
+    user_settings = user_settings_for(user_database)
+    mail = MailServer()
+    await mail.start()
+    http_port, grpc_port = free_ports(2)
+    settings = NotificationSettings(
+        database_url=database.service,
+        kafka_bootstrap_servers=kafka.bootstrap_servers,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        user_grpc_target=f"127.0.0.1:{user_settings.grpc_port}",
+        smtp_port=mail.port,
+    )
+    async with (
+        serve_users(user_settings, frozenset({Role.HTTP, Role.GRPC})) as users,
+        order_topic(kafka, orders_events) as orders,
+        app.service(settings) as workers,
+        running(workers),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", trust_env=False) as client,
+    ):
+        await eventually(lambda: answers(client), what="the service answers")
+        yield Platform(client, mail, orders, UUID(await users.register()))
+    await mail.stop()
+    await postgres.drop_database(user_database.name)
+
+
+async def test_an_orders_events_become_mails_also_when_each_record_comes_three_times(
+    platform: Platform,
+) -> None:
+    order, later = uuid4(), uuid4()
+    await platform.orders.publish(history(platform.customer, order, shipped=True), times=3)
+    await platform.orders.publish(history(platform.customer, later))
+    await platform.told(order, ["order_created", "order_confirmed", "order_shipped"])
+    await platform.told(later, ["order_created", "order_confirmed"])
+    assert sorted(platform.mail.ids().values()) == [1] * 5
+    bodies = [mail.text for mail in platform.mail.mails]
+    assert sum("25.00 EUR" in body for body in bodies) == 2
+    assert sum("DHL, tracking code Z-9" in body for body in bodies) == 1
+
+
+async def test_a_republished_topic_sends_nothing_twice(platform: Platform) -> None:
+    order, later = uuid4(), uuid4()
+    await platform.orders.publish(history(platform.customer, order))
+    await platform.told(order, ["order_created", "order_confirmed"])
+
+    await platform.orders.republish()
+    await platform.orders.publish(history(platform.customer, later))
+    await platform.told(later, ["order_created", "order_confirmed"])
+    assert sorted(platform.mail.ids().values()) == [1] * 4
+
+
+async def test_a_customer_sees_their_own_notifications_only(platform: Platform) -> None:
+    order, strangers = uuid4(), uuid4()
+    stranger = uuid4()
+    await platform.orders.publish(history(platform.customer, order))
+    await platform.orders.publish(history(stranger, strangers))
+    mine, theirs = {"X-Customer-Id": str(platform.customer)}, {"X-Customer-Id": str(stranger)}
+
+    async def told() -> bool:
+        sent = await platform.kinds(order, OPERATOR)
+        failed = await platform.kinds(strangers, OPERATOR, status="failed")
+        return len(sent) == len(failed) == 2
+
+    await eventually(told, within=30, what="the operator sees both")
+    assert await platform.kinds(strangers, mine, status="failed") == []
+    assert await platform.kinds(order, theirs) == []
+
+    first = (await platform.http.get("/notifications?limit=1", headers=mine)).json()
+    rest = (await platform.http.get(f"/notifications?cursor={first['next_cursor']}", headers=mine)).json()
+    shown = first["notifications"] + rest["notifications"]
+    assert [one["kind"] for one in shown] == ["order_confirmed", "order_created"]
+    assert {one["order_id"] for one in shown} == {str(order)}
+    assert rest["next_cursor"] is None
+    assert (
+        first["notifications"][0]["message_id"]
+        == f"<{first['notifications'][0]['notification_id']}@millrace>"
+    )
+
+
+async def test_bad_questions_are_problems_that_name_the_field(platform: Platform) -> None:
+    nobody = await platform.http.get("/notifications")
+    malformed = await platform.http.get("/notifications?order_id=x", headers=OPERATOR)
+    cursor = await platform.http.get("/notifications?cursor=x", headers=OPERATOR)
+    unknown = await platform.http.get("/notifications?order=x", headers=OPERATOR)
+    assert nobody.status_code == 401
+    assert "X-Customer-Id" in nobody.json()["detail"]
+    assert (malformed.status_code, malformed.json()["errors"][0]["field"]) == (422, "order_id")
+    assert (cursor.status_code, cursor.json()["errors"][0]["field"]) == (400, "cursor")
+    assert (unknown.status_code, unknown.json()["errors"][0]["field"]) == (422, "order")
+
+
+async def test_it_tells_what_it_listens_to(platform: Platform) -> None:
+    told = (await platform.http.get("/asyncapi.json")).text
+    assert platform.orders.topic.name in told
+    for event in ORDER_EVENTS.classes:
+        assert event.event_type in told
+
+
+async def answers(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/livez")).status_code == 200
+    except httpx.ConnectError:
+        return False
