@@ -1,0 +1,55 @@
+"""The README's requests, carried out as they are written there."""
+
+import argparse
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from infra.local.stack import Stack
+from infra.topology import PORTS
+from tests.docs import PAGES, ROOT, commands
+
+CURL = argparse.ArgumentParser()
+CURL.add_argument("url")
+CURL.add_argument("-s", "--silent", action="store_true")
+CURL.add_argument("-i", "--include", action="store_true")
+CURL.add_argument("-X", "--request", default="GET")
+CURL.add_argument("-H", "--header", action="append", default=[])
+CURL.add_argument("-d", "--data")
+
+
+def requests() -> Iterator[tuple[str, list[str]]]:
+    """(page, arguments of curl) for every request in the documentation, in order."""
+    for page in PAGES:
+        for words in commands(page):
+            if words[0] == "curl":
+                yield str(page.relative_to(ROOT)), words[1:]
+
+
+async def test_every_request_of_the_documentation_is_answered(running_stack: Stack) -> None:
+    usual_ports = {port: name for name, port in PORTS.items()}
+    carried_out = []
+    async with httpx.AsyncClient(timeout=30) as client:
+        for page, words in requests():
+            curl = CURL.parse_args(words)
+            url = httpx.URL(curl.url if "://" in curl.url else f"http://{curl.url}")
+            assert url.port is not None
+            here = url.copy_with(port=running_stack.topology.ports[usual_ports[url.port]])
+            headers = dict(header.split(": ", 1) for header in curl.header)
+            answer = await client.request(curl.request, here, headers=headers, content=curl.data)
+            assert answer.is_success, f"{page}: {words}: {answer.text}"
+            carried_out.append(answer)
+
+    assert carried_out
+    assert any(answer.json().get("status") == "confirmed" for answer in carried_out)
+
+
+@pytest.fixture(autouse=True)
+async def demo_products(running_stack: Stack) -> None:
+    """What `make demo` has listed before a reader comes here."""
+    headers = {"X-Operator-Id": "e2e"}
+    async with httpx.AsyncClient(base_url=running_stack.url("inventory"), headers=headers) as client:
+        product = {"sku": "TEA-EARL-GREY", "name": "Tea", "price": {"amount": 890, "currency": "EUR"}}
+        (await client.post("/products", json=product)).raise_for_status()
+        (await client.post("/products/TEA-EARL-GREY/stock", json={"quantity": 20})).raise_for_status()

@@ -1,0 +1,58 @@
+"""The documentation keeps up with the code: its links lead somewhere, its commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from infra.cli import app
+from tests.docs import PAGES, ROOT, commands, links
+
+MAKE_TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+MILLRACE_COMMANDS = set(getattr(get_command(app), "commands", {}))
+
+
+def pages() -> list[str]:
+    return [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", pages())
+def test_every_link_of_a_page_leads_to_a_file(page: str) -> None:
+    path = ROOT / page
+    broken = [target for target in links(path) if not (path.parent / target).exists()]
+
+    assert not broken
+
+
+@pytest.mark.parametrize("page", pages())
+def test_every_command_of_a_page_exists(page: str) -> None:
+    unknown = [words for words in commands(ROOT / page) if not exists(words)]
+
+    assert not unknown
+
+
+def exists(words: list[str]) -> bool:
+    """Whether the first word of a command, and what it is told to do, is there."""
+    while "=" in words[0]:  # settings in front of the command
+        words = words[1:]
+    program, arguments = words[0], words[1:]
+    match program:
+        case "make":
+            return all(target in MAKE_TARGETS or "=" in target for target in arguments)
+        case "millrace" | ".venv/bin/millrace":
+            return not arguments or arguments[0] == "--help" or arguments[0] in MILLRACE_COMMANDS
+        case "python" | ".venv/bin/python":
+            return arguments[0] == "-m" and module_exists(arguments[1])
+        case ".venv/bin/pytest":
+            return all(
+                Path(ROOT / argument).exists() for argument in arguments if argument.startswith("tests")
+            )
+        case "curl":
+            return True  # carried out in tests/e2e/test_readme.py
+    return False
+
+
+def module_exists(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__main__.py").exists()
