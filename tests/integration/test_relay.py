@@ -184,14 +184,10 @@ async def test_one_relay_leads_and_another_takes_over_where_it_stopped(kit: Rela
     first, second = kit.relay(standby_interval=0.1), kit.relay(standby_interval=0.1)
     async with running(second), running(first):
         await eventually(
-            lambda: (
-                {first.status.state, second.status.state} == {RelayState.RELAYING, RelayState.STANDBY}
-            ),
+            lambda: {first.status.state, second.status.state} == {RelayState.RELAYING, RelayState.STANDBY},
             what="one leader, one in stand-by",
         )
-        leader, standby = (
-            (first, second) if first.status.state is RelayState.RELAYING else (second, first)
-        )
+        leader, standby = (first, second) if first.status.state is RelayState.RELAYING else (second, first)
         assert standby.health().ready
         await kit.append("counter-1", 1)
         await kit.cursor_reaches_head()
