@@ -33,7 +33,7 @@ class Wakeup:
     """
 
     def __init__(self) -> None:
-        self.name = str(new_id())
+        self.name = str(new_id())  # sent along, so that a process knows its own notifications
         self._generation = 0
         self._local_generation = 0
         self._waiting: set[asyncio.Future[None]] = set()

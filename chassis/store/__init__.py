@@ -5,6 +5,7 @@ from chassis.store.model import (
     ANY,
     NO_STREAM,
     Appended,
+    AppendTimeout,
     EventIdsReused,
     StoreClosed,
     StreamAppend,
@@ -14,6 +15,7 @@ from chassis.store.model import (
 __all__ = [
     "ANY",
     "NO_STREAM",
+    "AppendTimeout",
     "Appended",
     "EventIdsReused",
     "EventStore",

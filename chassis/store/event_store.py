@@ -46,8 +46,8 @@ class EventStore:
 
         Event ids that are in the store already make it a no-op that returns the first result (`replayed`), so
         repeating an append whose outcome is unknown is safe. Raises WrongExpectedVersion with the actual version,
-        EventIdsReused, ValueError for malformed input, StoreClosed during shutdown. Concurrent calls share a
-        transaction. When the caller is cancelled its events may or may not be appended.
+        EventIdsReused, ValueError for malformed input, StoreClosed during shutdown, AppendTimeout (a
+        psycopg.OperationalError) when the database keeps silent. Concurrent calls share a transaction. When the caller is cancelled its events may or may not be appended.
         """
         return await self._group_commit.submit(AppendRequest(appends))
 

@@ -1,12 +1,13 @@
 """Group commit: concurrent appends of one process share a transaction, a statement and a flush to disk.
 
 While one group is on its way to the disk the next one collects. Everything happens in one event loop and no
-state changes across an await, so there is no lock here: `_pending` and `_running` are only touched between
-awaits.
+state changes across an await, so there is no lock here: `_pending`, `_running` and `_busy` are only touched
+between awaits.
 """
 
 import asyncio
 import copy
+import functools
 from collections import deque
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -15,10 +16,11 @@ from psycopg_pool import AsyncConnectionPool
 
 from chassis.database import Connection, is_transient
 from chassis.store.appending import AppendRequest, append_group
-from chassis.store.model import Appended, StoreClosed
+from chassis.store.model import Appended, AppendTimeout, StoreClosed
 
 MAX_GROUPS = 2  # on their way at once: the append lock lets one commit while the other is sent and parsed
 MAX_EVENTS = 1_000  # in a group
+ANSWER_TIMEOUT = 10.0  # seconds that a caller waits, at most, while the database is frozen or out of reach
 
 _Waiting = tuple[AppendRequest, asyncio.Future[tuple[Appended, ...]]]
 
@@ -31,18 +33,28 @@ class GroupCommit:
         self._on_commit = on_commit
         self._pending: deque[_Waiting] = deque()
         self._running: set[asyncio.Task[None]] = set()
+        self._busy: set[str] = set()  # the streams of the running groups
+        self._start_is_due = False
         self._closed = False
 
     async def submit(self, request: AppendRequest) -> tuple[Appended, ...]:
-        """Append `request` with the next group. Raises what went wrong with it, never what went wrong with another."""
+        """Append `request` with the next group. Raises what went wrong with it, never what went wrong with another.
+
+        AppendTimeout after ANSWER_TIMEOUT seconds; the group goes on, as it does when the caller is cancelled.
+        """
         if self._closed:
             raise StoreClosed("the event store is shutting down: it takes no more appends")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[tuple[Appended, ...]] = loop.create_future()
         self._pending.append((request, future))
-        if len(self._pending) == 1:
+        if not self._start_is_due:
+            self._start_is_due = True
             loop.call_soon(self._start)  # not at once: whoever is ready to run in this turn joins the group
-        return await future
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                return await future
+        except TimeoutError as error:
+            raise AppendTimeout(f"no answer from the database within {ANSWER_TIMEOUT} s") from error
 
     async def drain(self) -> None:
         """Take no more requests and wait until the accepted ones are done."""
@@ -52,22 +64,27 @@ class GroupCommit:
             await asyncio.wait(self._running)
 
     def _start(self) -> None:
-        while self._pending and len(self._running) < MAX_GROUPS:
-            group = self._take_group()
-            if group:
-                task = asyncio.create_task(self._commit(group), name="group commit")
-                self._running.add(task)
-                task.add_done_callback(self._finished)
+        self._start_is_due = False
+        while len(self._running) < MAX_GROUPS and (group := self._take_group()):
+            streams = frozenset[str]().union(*(request.streams for request, _ in group))
+            self._busy |= streams
+            task = asyncio.create_task(self._commit(group), name="group commit")
+            self._running.add(task)
+            task.add_done_callback(functools.partial(self._finished, streams))
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, streams: frozenset[str], task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self._busy -= streams
         self._start()
 
     def _take_group(self) -> list[_Waiting]:
-        """The next requests that can go together: no stream and no event id twice, the others wait in order."""
+        """The next requests that can go together: no stream and no event id twice, the others wait in order.
+
+        A stream of a running group waits too: two groups may take the append lock in either order.
+        """
         group: list[_Waiting] = []
         later: list[_Waiting] = []
-        streams: set[str] = set()
+        streams = set(self._busy)
         event_ids: set[UUID] = set()
         while self._pending and len(event_ids) < MAX_EVENTS:
             request, future = self._pending.popleft()

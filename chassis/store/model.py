@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from psycopg import OperationalError
+
 from chassis.events import NewEvent
 
 NO_STREAM = 0
@@ -53,6 +55,13 @@ class EventIdsReused(Exception):
             " repeat an append with all of its events unchanged, or give new events new ids"
         )
         self.stream_id = stream_id
+
+
+class AppendTimeout(OperationalError):
+    """The database did not answer in time. The events may be appended yet: repeat with the same events.
+
+    An OperationalError, because that is what it is: transient, as chassis.database.is_transient says.
+    """
 
 
 class StoreClosed(RuntimeError):

@@ -4,21 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from psycopg.errors import CheckViolation
+from psycopg.errors import AdminShutdown, CheckViolation
 
-from chassis.database import open_pool
+from chassis.database import is_transient, open_pool
 from chassis.events import DomainEvent, Metadata, NewEvent
 from chassis.store import (
     NO_STREAM,
+    AppendTimeout,
     EventStore,
     StoreClosed,
     StreamAppend,
     WrongExpectedVersion,
+    group_commit,
 )
 from chassis.store.group_commit import MAX_GROUPS
 from infra.testing import DatabaseUrls
 from tests.integration.store_kit import REGISTRY, Counted, StoreKit, open_store_kit
-from tests.integration.store_sessions import appending_is_held_up
+from tests.integration.store_sessions import appending_is_held_up, terminate
 
 
 class Misdeclared(DomainEvent, version=0):
@@ -76,10 +78,40 @@ async def test_what_the_database_refuses_fails_alone_too(kit: StoreKit) -> None:
     assert [type(outcome) for outcome in outcomes] == [tuple, CheckViolation, tuple]
 
 
-async def test_appends_to_one_stream_keep_their_order(kit: StoreKit) -> None:
-    outcomes = await asyncio.gather(*(kit.store.append(one("s", expected=n)) for n in range(20)))
+async def test_a_fault_of_the_database_is_told_to_every_caller_of_the_group(kit: StoreKit) -> None:
+    async with appending_is_held_up(kit.database) as hold:
+        tasks = [asyncio.create_task(kit.store.append(one(f"s-{n}"))) for n in range(3)]
+        await terminate(kit.database, *await hold.waiting(1))
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
 
-    assert [outcome[0].version for outcome in outcomes] == list(range(1, 21))
+    assert [type(outcome) for outcome in outcomes] == [AdminShutdown] * 3
+    assert all(isinstance(outcome, BaseException) and is_transient(outcome) for outcome in outcomes)
+
+
+async def test_a_caller_does_not_wait_for_ever_and_may_repeat(
+    kit: StoreKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = one("s")
+    async with appending_is_held_up(kit.database) as hold:
+        monkeypatch.setattr(group_commit, "ANSWER_TIMEOUT", 0.05)
+        with pytest.raises(AppendTimeout) as late:
+            await kit.store.append(append)
+        monkeypatch.undo()
+        await hold.release()
+    assert is_transient(late.value)
+    assert (await kit.store.append(append))[0].replayed, "the group went on"
+
+
+async def test_appends_to_one_stream_keep_their_order(kit: StoreKit) -> None:
+    async with appending_is_held_up(kit.database) as hold:
+        tasks = [asyncio.create_task(kit.store.append(one("other")))]
+        await hold.waiting(1)
+        tasks += [asyncio.create_task(kit.store.append(one("s", expected=n))) for n in range(20)]
+        await hold.waiting(2)
+        await hold.release()
+        outcomes = await asyncio.gather(*tasks)
+
+    assert [outcome[0].version for outcome in outcomes] == [1, *range(1, 21)]
 
 
 async def test_the_same_events_racing_for_different_streams_are_appended_once(kit: StoreKit) -> None:
