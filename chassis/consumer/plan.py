@@ -158,8 +158,8 @@ def _foreign_epoch(item: Incoming, known: Known) -> str | None:
         return None
     epochs = {
         epoch
-        for (epoch, topic, generation, partition), (position, _) in known.positions.items()
-        if (topic, generation, partition) == (item.topic, item.generation, item.partition) and position > 0
+        for (epoch, topic, _, partition), (position, _) in known.positions.items()
+        if (topic, partition) == item.source and position > 0
     }
     if not epochs or item.epoch in epochs:
         return None

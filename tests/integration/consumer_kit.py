@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from psycopg import sql
 
 from chassis.backoff import Backoff
@@ -188,6 +189,17 @@ class ConsumerKit(StoreKit):
         finally:
             await client.stop()
 
+    async def delete_records_before(self, offset: int) -> None:
+        """What a retention limit would do to partition 0."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.bootstrap_servers)
+        await admin.start()
+        try:
+            await admin.delete_records(
+                {TopicPartition(self.topic.name, 0): RecordsToDelete(before_offset=offset)}
+            )
+        finally:
+            await admin.close()
+
     async def eventually_committed(self, expected: Mapping[int, int]) -> None:
         async def there() -> bool:
             assert await self.committed() == expected
@@ -211,6 +223,12 @@ class ConsumerKit(StoreKit):
             return parked
 
         return await eventually(there, 15.0, f"{count} parked events")
+
+    async def somebody_waits_for_a_lock(self) -> bool:
+        """Whether a transaction in this database stands still for another one."""
+        query = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+        async with await psycopg.AsyncConnection.connect(self.database.superuser) as admin:
+            return await (await admin.execute(query, (self.database.name,))).fetchone() is not None
 
     async def owner(self, statement: LiteralString) -> None:
         """A change of the schema."""

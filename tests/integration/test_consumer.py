@@ -173,6 +173,29 @@ async def test_a_restored_store_behind_the_topic_stops_the_partition(kit: Consum
     assert await kit.committed() == {0: 2}
 
 
+async def test_records_that_were_deleted_before_they_were_consumed_stop_the_partition(
+    kit: ConsumerKit,
+) -> None:
+    await kit.publish("a", 1)
+    async with running(kit.consumer()):
+        await kit.eventually_committed({0: 1})
+    await kit.publish("b", 1)
+    await kit.publish("c", 1)
+    await kit.delete_records_before(2)
+    consumer = kit.consumer()
+    async with running(consumer):
+        await eventually(lambda: "offset 1 to 1 were deleted" in consumer.health().detail, 20.0)
+    assert await kit.applied() == {"a": [1]}
+
+
+async def test_a_new_consumer_starts_where_the_topic_starts(kit: ConsumerKit) -> None:
+    await kit.publish("a", 1)
+    await kit.publish("b", 1)
+    await kit.delete_records_before(1)
+    async with running(kit.consumer()):
+        await kit.effects({"b": [1]})
+
+
 async def test_stop_finishes_the_batch_and_commits_its_offsets(kit: ConsumerKit) -> None:
     await kit.publish("a", 1, 2, 3)
     kit.recorder.hold()

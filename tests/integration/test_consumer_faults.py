@@ -1,12 +1,11 @@
 """Faults of the database and the broker are waited out in place; a late zombie is harmless."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import LiteralString
 
 import grpc
-import psycopg
 import pytest
 
 from chassis.backoff import Backoff
@@ -203,20 +202,11 @@ async def test_a_zombie_in_mid_transaction_and_its_successor_take_turns(kit: Con
     zombie = asyncio.create_task(_transaction(kit).apply(batch[1:]))
     await kit.recorder.entered.wait()
     successor = asyncio.create_task(_transaction(kit).apply(batch[1:]))
-    await eventually(_waiting_for_a_lock(kit), what="the successor waits for the position row")
+    await eventually(kit.somebody_waits_for_a_lock, what="the successor waits for the position row")
     kit.recorder.go_on.set()
     plans = await asyncio.gather(zombie, successor)
     assert [len(plan.apply) for plan in plans] == [2, 0]
     await kit.effects({"a": [1, 2, 3]})
-
-
-def _waiting_for_a_lock(kit: ConsumerKit) -> Callable[[], Awaitable[bool]]:
-    async def waiting() -> bool:
-        query = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
-        async with await psycopg.AsyncConnection.connect(kit.database.superuser) as admin:
-            return await (await admin.execute(query, (kit.database.name,))).fetchone() is not None
-
-    return waiting
 
 
 async def test_a_read_model_that_is_fed_by_a_topic_changes_together_with_the_positions(
