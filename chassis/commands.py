@@ -96,8 +96,6 @@ class CommandHandler(Generic[S, C]):
                     return await self._load_and_attempt(stream_id, command, context, expected_version)
                 except WrongExpectedVersion as conflict:
                     self._cache.conflicted(conflict)
-                    if expected_version is not None:
-                        raise
             return await self._load_and_attempt(stream_id, command, context, expected_version)
 
     async def _load_and_attempt(

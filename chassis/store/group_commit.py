@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
+import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from chassis.database import Connection, is_transient
@@ -130,4 +131,5 @@ class GroupCommit:
 def _fail(group: Sequence[_Waiting], error: Exception) -> None:
     for _, future in group:
         if not future.done():
-            future.set_exception(copy.copy(error))  # each caller's own: a traceback is not to be shared
+            # Each caller's own where it can be copied: they would all add to one traceback.
+            future.set_exception(copy.copy(error) if isinstance(error, psycopg.Error) else error)

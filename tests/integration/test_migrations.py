@@ -136,6 +136,21 @@ async def test_a_file_that_fails_leaves_nothing_of_itself_and_can_be_repaired(
     assert await migrate(database.migrator, [repaired]) == ["counter 0002 fill"]
 
 
+async def test_a_file_and_the_record_that_it_was_applied_are_one_transaction(
+    database: DatabaseUrls, make_source: MakeSource
+) -> None:
+    """Otherwise a crash between them would apply it twice."""
+    source = make_source(
+        {
+            "0001_sabotage.sql": "ALTER TABLE schema_migrations ADD CHECK (name <> 'make')",
+            "0002_make.sql": "CREATE TABLE numbers (n int)",
+        }
+    )
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await migrate(database.migrator, [source])
+    assert await rows(database.superuser, "SELECT to_regclass('numbers')") == [(None,)]
+
+
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [
