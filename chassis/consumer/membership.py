@@ -64,6 +64,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._broker = PollingBroker(bootstrap_servers, client_id=subscription.group_id, on_fault=self._fault)
         self._subscriber = subscription.declare(self._broker, self._on_batch, listener=self)
         self._assigned = False
+        self._leaving = False
         self._interrupt = asyncio.Event()
         self._batch: asyncio.Task[Settled] | None = None
         self._idle = asyncio.Event()
@@ -78,6 +79,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def leave(self, grace: float) -> None:
         """Finish the batch (abandon it after `grace` seconds), commit its offsets, leave the group."""
+        self._leaving = True  # a rebalance that ends right now brings no more batches
         self._assigned = False
         await self._end_batch(grace)
         self._cancel_timers()
@@ -211,7 +213,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions = frozenset((one.topic, one.partition) for one in assigned)
         self._interrupt = asyncio.Event()
         self._sought.clear()
-        self._assigned = True
+        self._assigned = not self._leaving
         log.info("partitions assigned", consumer=self._name, partitions=sorted(self.partitions))
 
     async def _end_batch(self, grace: float) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import grpc
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import CorruptRecordException
 
 from chassis.backoff import Backoff
 from chassis.consumer import handler_for
@@ -128,6 +130,31 @@ async def test_a_consumer_that_starts_without_a_broker_and_one_whose_broker_rest
                 await eventually(lambda: late.health().ready, 30.0)
         finally:
             await kit.kafka.start()
+
+
+async def test_a_client_that_fails_is_replaced_and_what_it_had_fetched_is_fetched_again(
+    kit: ConsumerKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka drops the first half of a fetch when its second half is corrupt, and goes on behind both."""
+    poll = AIOKafkaConsumer.getmany
+    lost: list[Any] = []
+
+    async def lose_the_first(client: Any, *partitions: Any, **options: Any) -> Any:
+        fetched = await poll(client, *partitions, **options)
+        if fetched and not lost:
+            lost.append(fetched)
+            raise CorruptRecordException("in the second half")
+        return fetched
+
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", lose_the_first)
+    await kit.publish("a", 1)
+    consumer = kit.consumer()
+    async with running(consumer):
+        await eventually(lambda: "CorruptRecord" in consumer.health().detail)
+        await kit.publish("b", 1)
+        await kit.effects({"a": [1], "b": [1]})
+        await eventually(lambda: consumer.health().ready)
+    assert lost
 
 
 async def test_a_topic_that_is_not_there_yet_is_waited_for(kit: ConsumerKit) -> None:
