@@ -234,7 +234,7 @@ async def test_a_taken_port_is_named() -> None:
     async with serving(answers) as (target, _, _):
         port = int(target.rpartition(":")[2])
         with pytest.raises(OSError, match=target):
-            await GrpcServer(lambda _: None, host="127.0.0.1", port=port).run()
+            await asyncio.wait_for(GrpcServer(lambda _: None, host="127.0.0.1", port=port).run(), 10)
 
 
 async def test_postgres_refuses_what_a_servicer_writes(database: DatabaseUrls) -> None:
