@@ -27,6 +27,9 @@ log = get_logger(__name__)
 _PATIENCE: Final = (
     120.0  # seconds without a turn of the loop until a restart is due; one mail may take a third
 )
+_LONGEST_NAP: Final = 10.0  # seconds until the lock is confirmed again
+_SENDING: Final = "sending"
+_STANDING_BY: Final = "standing by"
 
 
 class Sender(LoopWorker):
@@ -72,11 +75,10 @@ class Sender(LoopWorker):
 
     def health(self) -> Health:
         """Not alive when the loop hangs. An outage of others is told, and doesn't make the process unready."""
-        outage = f"; {self._breaker.reason}, waiting" if self._breaker.open else ""
         return Health(
             alive=self.seconds_since_beat < _PATIENCE,
-            ready=self._state in ("sending", "standing by") and not self._breaker.open,
-            detail=self._state + outage,
+            ready=self._state in (_SENDING, _STANDING_BY) and not self._breaker.open,
+            detail=self._state,
         )
 
     def _wake(self) -> None:
@@ -98,17 +100,18 @@ class Sender(LoopWorker):
             leads = await session.try_lead()
             self._backoff.reset()
             if leads:
-                self._enter("sending")
                 await self._send_once(session)
             else:
-                self._enter("standing by")
+                self._enter(_STANDING_BY)
                 await self._pause(self._look_again)
 
     async def _send_once(self, session: LeaderSession) -> None:
         """Send a batch, or wait until there may be something to send."""
         if pause := self._breaker.pause:
-            await self._pause(pause)
+            self._enter(f"waiting: {self._breaker.reason}")
+            await self._pause(min(pause, _LONGEST_NAP))
             return
+        self._enter(_SENDING)
         seen = self._projected.generation  # before the look: what is projected after it is not missed
         due = await self._outbox.due(self._batch)
         if due:

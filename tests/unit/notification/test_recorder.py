@@ -9,18 +9,38 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from chassis.events import Metadata, RecordedEvent
+from chassis.events import DomainEvent, Metadata, RecordedEvent
 from chassis.ids import new_id
-from chassis.store import Appended, EventStore, StreamAppend, WrongExpectedVersion
+from chassis.store import Appended, EventStore, StreamAppend
 from notification_service.domain import NOTIFICATION, RecordSent
 from notification_service.outbox import Pending
 from notification_service.recorder import Recorder
-from schemas.events.notifications import NOTIFICATION_EVENTS, NotificationRequested, notification_stream
+from schemas.events.notifications import (
+    NOTIFICATION_EVENTS,
+    NotificationRequested,
+    NotificationSent,
+    notification_stream,
+)
 
 THIS = UUID(int=7)
 requested = NotificationRequested(
     notification_id=THIS, kind="order_created", order_id=UUID(int=8), customer_id=UUID(int=9)
 )
+
+
+def recorded(version: int, event: DomainEvent) -> RecordedEvent:
+    return RecordedEvent(
+        position=version,
+        stream_id=notification_stream(THIS),
+        version=version,
+        event_id=new_id(),
+        event_type=event.event_type,
+        schema_version=1,
+        data=event.to_json(),
+        metadata=Metadata(correlation_id="c", traceparent="t"),
+        recorded_at=datetime.now(UTC),
+        registry=NOTIFICATION_EVENTS,
+    )
 
 
 class Store:
@@ -29,21 +49,11 @@ class Store:
     def __init__(self, *faults: Exception) -> None:
         self.faults = list(faults)
         self.appends: list[StreamAppend] = []
-        self.last = RecordedEvent(
-            position=1,
-            stream_id=notification_stream(THIS),
-            version=1,
-            event_id=new_id(),
-            event_type="NotificationRequested",
-            schema_version=1,
-            data=requested.to_json(),
-            metadata=Metadata(correlation_id="c", traceparent="t"),
-            recorded_at=datetime.now(UTC),
-            registry=NOTIFICATION_EVENTS,
-        )
+        self.last = recorded(1, requested)
+        self.stream = [self.last]
 
     async def read_stream(self, _stream_id: str, *, after_version: int = 0) -> list[RecordedEvent]:
-        return [self.last][after_version:]
+        return self.stream[after_version:]
 
     async def append(self, appends: Sequence[StreamAppend]) -> tuple[Appended, ...]:
         if self.faults:
@@ -91,6 +101,9 @@ async def test_a_process_that_stops_does_not_wait_for_the_database() -> None:
 
 
 async def test_an_outcome_that_is_there_already_is_left_as_it_is() -> None:
-    store = Store(WrongExpectedVersion(notification_stream(THIS), 1, 2))
+    store = Store()
+    store.stream.append(
+        recorded(2, NotificationSent(notification_id=THIS, message_id="<m@millrace>", attempt=1))
+    )
     await record(store)
     assert store.appends == []
