@@ -7,6 +7,9 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
+SERVICES := order inventory notification user
+COMPILE := $(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 --generate-hashes pyproject.toml
+UV_ALONE := awk '/^[^ ]/ {wanted = /^uv==/} wanted' requirements.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status fetch test lint format proto lock clean
@@ -45,8 +48,12 @@ format: $(READY)  ## Format the code and fix what can be fixed
 proto: $(READY)  ## Generate the gRPC code anew
 	$(BIN)/python -m schemas.grpc.generate
 
-lock: $(READY)  ## Resolve pyproject.toml into requirements.lock
-	$(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 --generate-hashes --all-extras pyproject.toml -o requirements.lock
+lock: $(READY)  ## Resolve pyproject.toml into requirements.lock, and each service's part of it
+	$(COMPILE) --all-extras -o requirements.lock
+	for service in $(SERVICES); do \
+	  $(COMPILE) --constraints requirements.lock --extra $$service-service -o $${service}_service/requirements.lock || exit 1; \
+	done
+	$(UV_ALONE) > infra/images/tools.lock
 
 clean:  ## Stop everything and remove its data (downloads stay)
 	@if [ -e $(READY) ]; then $(BIN)/millrace clean; fi
@@ -62,7 +69,7 @@ $(READY): requirements.lock pyproject.toml
 	       "(Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 	@echo "Building .venv from requirements.lock"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	@awk '/^[^ ]/ {wanted = /^uv==/} wanted' requirements.lock > .venv/uv.txt
+	@$(UV_ALONE) > .venv/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
 	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
