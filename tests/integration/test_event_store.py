@@ -14,6 +14,7 @@ from chassis.store import ANY, NO_STREAM, Appended, EventIdsReused, StreamAppend
 from infra.testing import DatabaseUrls, unique
 from tests.integration.store_kit import Counted, StoreKit, open_store_kit
 from tests.integration.store_sessions import appending_is_held_up, terminate
+from tests.support import eventually
 
 METADATA = Metadata(correlation_id="request-1", causation_id="cause", actor="alice", traceparent="00-a-b-01")
 
@@ -202,6 +203,35 @@ async def test_whoever_reads_under_an_old_snapshot_can_not_append(kit: StoreKit)
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         with pytest.raises(RaiseException, match="READ COMMITTED"):
             await kit.store.append_in(connection, [StreamAppend("s", NO_STREAM, counted(1))])
+
+
+async def test_an_append_never_scans_the_table_whatever_the_statistics_say(database: DatabaseUrls) -> None:
+    """Statistics of a store that was almost empty, and the plans made from them, outlive its growth."""
+
+    async def scans() -> int:
+        async with open_store_kit(database) as look:
+            ((count,),) = await look.fetch(
+                "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'events'"
+            )
+        return int(count)
+
+    async with open_store_kit(database) as kit:
+        await kit.append("s", *range(10))
+    async with await connect(database.superuser, name="analyze") as connection:
+        await connection.execute("ANALYZE events")
+    before = await scans()
+
+    async with open_store_kit(database) as kit:
+        for n in range(10):
+            await kit.append(f"s-{n}", n)
+    async with await connect(database.superuser, name="look") as connection:
+
+        async def all_backends_have_reported() -> bool:
+            inserted = "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'events'"
+            return await (await connection.execute(inserted)).fetchone() == (20,)
+
+        await eventually(all_backends_have_reported)
+    assert await scans() == before
 
 
 async def test_reads_go_on_from_a_version_or_a_position(kit: StoreKit) -> None:

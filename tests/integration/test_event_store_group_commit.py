@@ -103,15 +103,24 @@ async def test_a_caller_does_not_wait_for_ever_and_may_repeat(
 
 
 async def test_appends_to_one_stream_keep_their_order(kit: StoreKit) -> None:
+    outcomes = await asyncio.gather(*(kit.store.append(one("s", expected=n)) for n in range(20)))
+
+    assert [outcome[0].version for outcome in outcomes] == list(range(1, 21))
+
+
+async def test_an_append_waits_while_its_stream_is_on_its_way_and_others_go_on(kit: StoreKit) -> None:
+    """Two groups may get the append lock in either order: then the later append would be a conflict."""
     async with appending_is_held_up(kit.database) as hold:
-        tasks = [asyncio.create_task(kit.store.append(one("other")))]
+        tasks = [asyncio.create_task(kit.store.append(one("s", expected=0)))]
         await hold.waiting(1)
-        tasks += [asyncio.create_task(kit.store.append(one("s", expected=n))) for n in range(20)]
+        tasks.append(asyncio.create_task(kit.store.append(one("s", expected=1))))
+        tasks.append(asyncio.create_task(kit.store.append(one("other"))))
         await hold.waiting(2)
         await hold.release()
-        outcomes = await asyncio.gather(*tasks)
+        await asyncio.gather(*tasks)
 
-    assert [outcome[0].version for outcome in outcomes] == [1, *range(1, 21)]
+    by_transaction = await kit.fetch("SELECT array_agg(stream_id || version) FROM events GROUP BY xmin::text")
+    assert sorted(streams for (streams,) in by_transaction) == [["other1"], ["s1"], ["s2"]]
 
 
 async def test_the_same_events_racing_for_different_streams_are_appended_once(kit: StoreKit) -> None:
