@@ -74,12 +74,12 @@ def http_app(resources: InventoryResources, consumers: Sequence[Consumer] = ()) 
     """The routes with what they need; `consumers` are described at /asyncapi.json."""
     app = create_app(
         TITLE,
+        http.router,
         description="Products, prices and stock.",
         refusals=http.REFUSALS,
         asyncapi=lambda: asyncapi(consumers, title=TITLE),
     )
     app.state.resources = resources
-    app.include_router(http.router)
     return app
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import Depends, Path, Request, Response
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 
 from chassis.commands import Committed
@@ -15,6 +15,7 @@ from chassis.http.history import HistoryDocument, history
 from chassis.http.paging import BigInt, Page, encode_cursor, page
 from chassis.http.problems import bad_field, not_found
 from chassis.http.responses import answer
+from chassis.http.routing import new_router
 from chassis.http.waiting import MinVersion
 from chassis.store import EventStore
 from chassis.wakeup import Wakeup
@@ -96,7 +97,7 @@ HistoryPage = Annotated[
     Page[tuple[BigInt]], Depends(page(TypeAdapter(tuple[BigInt]), default=100, maximum=1000))
 ]
 
-router = APIRouter(tags=["products"])
+router = new_router("products")
 
 
 @router.post("/products", status_code=201, response_model=ProductCommitted)

@@ -82,11 +82,11 @@ def http_app(resources: NotificationResources, consumers: Sequence[Consumer]) ->
     """The routes with what they need; `consumers` are described at /asyncapi.json."""
     app = create_app(
         TITLE,
+        http.router,
         description="What customers were told, and when.",
         asyncapi=lambda: asyncapi(consumers, title=TITLE),
     )
     app.state.resources = resources
-    app.include_router(http.router)
     return app
 
 

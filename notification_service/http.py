@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, TypeAdapter
 
 from chassis.http.actor import AnyActor
 from chassis.http.paging import BigInt, Page, encode_cursor, page
 from chassis.http.responses import answer
+from chassis.http.routing import new_router
 from notification_service.queries import NotificationQueries
 
 _FROM_THE_NEWEST: Final = 2**63 - 1
@@ -54,7 +55,7 @@ Resources = Annotated[NotificationResources, Depends(_resources)]
 NotificationsPage = Annotated[Page[tuple[BigInt]], Depends(page(TypeAdapter(tuple[BigInt])))]
 OrderId = Annotated[UUID | None, Query(description="only what concerns this order")]
 
-router = APIRouter(tags=["notifications"])
+router = new_router("notifications")
 
 
 @router.get("/notifications", response_model=NotificationsDocument)

@@ -82,12 +82,12 @@ def http_app(resources: OrderResources, heard: Sequence[Consumer] = ()) -> FastA
     """The routes with what they need; `heard` is described in /asyncapi.json."""
     app = create_app(
         "Millrace orders",
+        http.router,
         description="Orders: placing, following, cancelling, shipping.",
         refusals=http.REFUSALS,
         asyncapi=lambda: asyncapi(heard, title="Millrace orders"),
     )
     app.state.resources = resources
-    app.include_router(http.router)
     return app
 
 

@@ -70,12 +70,12 @@ def http_app(resources: UserResources) -> FastAPI:
     """The routes with what they need."""
     app = create_app(
         TITLE,
+        http.router,
         description="Who takes part, and how to reach them.",
         refusals=http.REFUSALS,
         asyncapi=lambda: asyncapi([], title=TITLE),  # listens to nobody
     )
     app.state.resources = resources
-    app.include_router(http.router)
     return app
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from chassis.commands import Committed
@@ -14,6 +14,7 @@ from chassis.http.command import Command
 from chassis.http.fields import RequestBody, Text
 from chassis.http.problems import forbidden, not_found
 from chassis.http.responses import answer
+from chassis.http.routing import new_router
 from chassis.http.waiting import MinVersion
 from chassis.wakeup import Wakeup
 from user_service.commands import UserCommands
@@ -103,7 +104,7 @@ async def _concerned(user_id: UUID, actor: AnyActor) -> Actor:
 Resources = Annotated[UserResources, Depends(_resources)]
 Concerned = Annotated[Actor, Depends(_concerned)]
 
-router = APIRouter(tags=["users"])
+router = new_router("users")
 
 
 @router.post("/users", status_code=201, response_model=UserCommitted)

@@ -3,7 +3,7 @@
 import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars
 
 from chassis.http.errors import last_resort
 from chassis.http.problems import Problem
@@ -47,14 +47,15 @@ class Correlation:
                 message = {**message, "headers": [*message["headers"], (b"x-correlation-id", encoded)]}
             await send(message)
 
-        with bound_contextvars(correlation_id=correlation_id):
-            try:
-                await self.app(scope, receive, send_with_id)
-            except Exception as error:
-                problem = error if isinstance(error, Problem) else last_resort(error, scope)
-                if started:  # half an answer is out: only breaking the connection tells the client
-                    raise
-                await problem.response(scope)(scope, receive, send_with_id)
+        # For every log line of this request; not unbound, because each request has a task and context of its own.
+        bind_contextvars(correlation_id=correlation_id)
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception as error:
+            problem = error if isinstance(error, Problem) else last_resort(error, scope)
+            if started:  # half an answer is out: only breaking the connection tells the client
+                raise
+            await problem.response(scope)(scope, receive, send_with_id)
 
 
 class BodyRules:
@@ -76,8 +77,11 @@ class BodyRules:
         content_type = header(scope, b"content-type") or b""
         if not _JSON.fullmatch(content_type):
             raise Problem(415, "unsupported_media_type", "Send Content-Type: application/json.")
-        if length is not None and int(length) > self.limit:
-            raise self._too_large()
+        if length is not None and not chunked:
+            if int(length) > self.limit:
+                raise self._too_large()
+            await self.app(scope, receive, send)  # the server holds the body to its declared length
+            return
         received = 0
 
         async def receive_within_limit() -> Message:

@@ -39,6 +39,11 @@ def reads(*headers: Header) -> Callable[[F], F]:
     return mark
 
 
+def reads_like(*dependencies: Callable[..., Any]) -> Callable[[F], F]:
+    """Declares that a dependency reads what these read: it calls them itself."""
+    return reads(*(header for dependency in dependencies for header in getattr(dependency, _ATTRIBUTE, ())))
+
+
 def install(app: FastAPI) -> None:
     """Complete the app's description: headers, who asks, problems."""
     describe = app.openapi

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import httpx
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from psycopg import OperationalError
 from pydantic import BaseModel, Field, TypeAdapter
 
@@ -20,6 +20,7 @@ from chassis.http.fields import RequestBody, Text
 from chassis.http.paging import BigInt, Page, encode_cursor, page
 from chassis.http.problems import not_found
 from chassis.http.responses import answer
+from chassis.http.routing import new_router
 from chassis.http.waiting import MinVersion, PreferWait
 from chassis.store import WrongExpectedVersion
 from chassis.wakeup import Wakeup
@@ -72,7 +73,7 @@ RAISED: dict[str, Exception] = {
     "database-down": OperationalError("connection refused"),
 }
 
-router = APIRouter()
+router = new_router("test")
 Numbers = Annotated[Page[tuple[BigInt]], Depends(page(TypeAdapter(tuple[BigInt])))]
 
 
@@ -156,8 +157,7 @@ async def raises(what: str) -> Response:
 @asynccontextmanager
 async def client(shown: Thing | None = None, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the app; no network."""
-    app = create_app("Test", refusals={"order_not_found": 404}, **options)
-    app.include_router(router)
+    app = create_app("Test", router, refusals={"order_not_found": 404}, **options)
     app.state.thing = shown or Thing()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
         yield http
