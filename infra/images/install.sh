@@ -25,5 +25,5 @@ python -m venv "$work/uv"
 # --without-pip: what runs in the image installs nothing. Byte code is made now, for a read-only file system,
 # and never checked against the source again.
 python -m venv --without-pip "$environment"
-PYC_INVALIDATION_MODE=unchecked-hash "$work/uv/bin/uv" pip sync --no-cache --link-mode copy --compile-bytecode \
+PYC_INVALIDATION_MODE=UNCHECKED_HASH "$work/uv/bin/uv" pip sync --quiet --no-cache --link-mode copy --compile-bytecode \
     --python "$environment/bin/python" --require-hashes "$lock"
