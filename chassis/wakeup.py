@@ -15,6 +15,7 @@ from chassis.ids import new_id
 from chassis.logging import get_logger
 
 CHANNEL = "millrace_appended"
+MIN_INTERVAL = 0.005  # seconds between two NOTIFYs: a busy process does not pay for one a commit
 
 log = get_logger(__name__)
 
@@ -122,7 +123,7 @@ class _Bridge(ABC):
 
 
 class PostgresNotifier(_Bridge):
-    """Tells other processes that this one has appended. Many appends while a NOTIFY is under way become one more.
+    """Tells other processes that this one has appended: the first append at once, those shortly after it together.
 
     On a connection of its own because a NOTIFY inside the appending transaction takes a cluster-wide lock at
     its commit.
@@ -135,6 +136,7 @@ class PostgresNotifier(_Bridge):
             if (local := self._wakeup.local_generation) > told:
                 await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._wakeup.name))
                 told = local
+                await asyncio.sleep(MIN_INTERVAL)
             await self._wakeup.wait(None, since=seen)
 
 
