@@ -16,7 +16,7 @@ class LeaderSession:
     """A database session that may hold the lock called `name`."""
 
     def __init__(self, connection: Connection, name: str) -> None:
-        self._connection = connection
+        self.connection = connection
         self._key = int.from_bytes(
             hashlib.sha256(f"millrace {name}".encode()).digest()[:8], "big", signed=True
         )
@@ -28,7 +28,7 @@ class LeaderSession:
         if self._leads:
             await self.confirm()
         else:
-            cursor = await self._connection.execute("SELECT pg_try_advisory_lock(%s)", (self._key,))
+            cursor = await self.connection.execute("SELECT pg_try_advisory_lock(%s)", (self._key,))
             row = await cursor.fetchone()
             self._leads = row is not None and bool(row[0])
         return self._leads
@@ -38,7 +38,7 @@ class LeaderSession:
 
         Several tasks may ask at once; they take turns on the connection.
         """
-        await self._connection.execute("SELECT 1")
+        await self.connection.execute("SELECT 1")
 
 
 @asynccontextmanager

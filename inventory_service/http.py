@@ -11,8 +11,8 @@ from chassis.decider import CommandRefused
 from chassis.http.actor import Operator
 from chassis.http.command import Command
 from chassis.http.fields import RequestBody, Text
-from chassis.http.history import HistoryDocument, history
-from chassis.http.paging import BigInt, Page, encode_cursor, page
+from chassis.http.history import HistoryDocument, HistoryPage, history, history_after
+from chassis.http.paging import Page, encode_cursor, page
 from chassis.http.problems import bad_field, not_found
 from chassis.http.responses import answer
 from chassis.http.routing import new_router
@@ -93,9 +93,6 @@ async def _resources(request: Request) -> InventoryResources:
 
 Resources = Annotated[InventoryResources, Depends(_resources)]
 ProductPage = Annotated[Page[tuple[str]], Depends(page(TypeAdapter(tuple[Sku])))]
-HistoryPage = Annotated[
-    Page[tuple[BigInt]], Depends(page(TypeAdapter(tuple[BigInt]), default=100, maximum=1000))
-]
 
 router = new_router("products")
 
@@ -165,7 +162,7 @@ async def get_history(
     sku: SkuInPath, _operator: Operator, events: HistoryPage, resources: Resources
 ) -> Response:
     """Every event of the product's ledger, oldest first."""
-    after = events.after[0] if events.after else 0
+    after = history_after(events)
     found = await resources.store.read_stream(
         product_stream(sku), after_version=after, limit=events.limit + 1
     )

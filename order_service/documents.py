@@ -1,7 +1,6 @@
 """What orders look like in JSON: the models describe them (OpenAPI), the functions make them.
 
-Lines, shortages and event data are JSON already, in the read model and in the store; they go into the answer as
-they are (orjson.Fragment), not through a model once more.
+Lines and shortages are JSON already, in the read model; they go into the answer as they are (orjson.Fragment), not through a model once more.
 """
 
 from datetime import datetime
@@ -11,7 +10,6 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel, TypeAdapter
 
-from chassis.events import RecordedEvent
 from order_service.domain import Order, Status
 from order_service.queries import OrderRow
 from schemas.events.orders import OrderLine, Shortage
@@ -64,27 +62,6 @@ class OrderList(BaseModel):
     next_cursor: str | None
 
 
-class EventDocument(BaseModel):
-    """An event as it was recorded."""
-
-    version: int
-    type: str
-    schema_version: int
-    data: dict[str, Any]
-    event_id: UUID
-    position: int
-    recorded_at: datetime
-    correlation_id: str
-    causation_id: str | None
-    actor: str | None
-
-
-class EventList(BaseModel):
-    """Everything that happened to an order, oldest first."""
-
-    events: list[EventDocument]
-
-
 def placed_order(order: Order, status: str, version: int, position: int) -> dict[str, Any]:
     """A PlacedOrder."""
     return {
@@ -117,20 +94,4 @@ def order_document(row: OrderRow) -> dict[str, Any]:
         "version": row.version,
         "created_at": row.created_at,
         "updated_at": row.updated_at,
-    }
-
-
-def event_document(recorded: RecordedEvent) -> dict[str, Any]:
-    """An EventDocument."""
-    return {
-        "version": recorded.version,
-        "type": recorded.event_type,
-        "schema_version": recorded.schema_version,
-        "data": orjson.Fragment(recorded.data),
-        "event_id": recorded.event_id,
-        "position": recorded.position,
-        "recorded_at": recorded.recorded_at,
-        "correlation_id": recorded.metadata.correlation_id,
-        "causation_id": recorded.metadata.causation_id,
-        "actor": recorded.metadata.actor,
     }

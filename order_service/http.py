@@ -12,6 +12,7 @@ from chassis.decider import CommandRefused
 from chassis.http.actor import Actor, AnyActor, Operator, customer
 from chassis.http.command import Command, CommandRequest, keyed_request
 from chassis.http.fields import RequestBody, Text
+from chassis.http.history import HistoryDocument, HistoryPage, history, history_after
 from chassis.http.openapi import reads_like
 from chassis.http.paging import BigInt, Page, encode_cursor, page
 from chassis.http.problems import FieldError, Problem, bad_field, forbidden, not_found, unavailable
@@ -21,7 +22,7 @@ from chassis.http.waiting import MinVersion, WaitPreference, wait_preference
 from chassis.wakeup import Wakeup
 from order_service import documents
 from order_service.commands import OrderCommands, PricesUnavailable
-from order_service.documents import ChangedOrder, EventList, OrderDocument, OrderList, PlacedOrder
+from order_service.documents import ChangedOrder, OrderDocument, OrderList, PlacedOrder
 from order_service.domain import MAX_LINES, MAX_QUANTITY, Item, Order, Status
 from order_service.queries import OrderHistory, OrderQueries
 
@@ -214,16 +215,15 @@ async def ship_order(
     return _changed(committed)
 
 
-@router.get("/orders/{order_id}/events", response_model=EventList)
-async def get_history(order_id: UUID, actor: AnyActor, resources: Resources) -> Response:
-    """Everything that happened to an order, straight from the event store."""
-    history = await resources.history.of(order_id)
-    if history is None or not actor.may_see(history.customer_id):
+@router.get("/orders/{order_id}/events", response_model=HistoryDocument)
+async def get_history(order_id: UUID, actor: AnyActor, events: HistoryPage, resources: Resources) -> Response:
+    """Everything that happened to an order, oldest first, straight from the event store."""
+    found = await resources.history.of(order_id)
+    if found is None or not actor.may_see(found.customer_id):
         raise not_found("order")
-    return answer(
-        {"events": [documents.event_document(recorded) for recorded in history.events]},
-        version=history.events[-1].version,
-    )
+    after = history_after(events)
+    shown = [event for event in found.events if event.version > after][: events.limit + 1]
+    return answer(history(shown, events.limit), version=found.events[-1].version)
 
 
 def _whose(actor: Actor, customer_id: UUID | None) -> UUID:

@@ -2,14 +2,20 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel
+from fastapi import Depends
+from pydantic import BaseModel, TypeAdapter
 
 from chassis.events import RecordedEvent
-from chassis.http.paging import encode_cursor
+from chassis.http.paging import BigInt, Page, encode_cursor, page
+
+HistoryPage = Annotated[
+    Page[tuple[BigInt]], Depends(page(TypeAdapter(tuple[BigInt]), default=100, maximum=1000))
+]
+"""Which events: `history_after(page)` is the version to read after, `page.limit + 1` how many to read."""
 
 
 class EventDocument(BaseModel):
@@ -32,6 +38,11 @@ class HistoryDocument(BaseModel):
 
     events: list[EventDocument]
     next_cursor: str | None
+
+
+def history_after(asked: Page[tuple[int]]) -> int:
+    """The version after which the page begins; 0: from the start."""
+    return asked.after[0] if asked.after else 0
 
 
 def history(events: Sequence[RecordedEvent], limit: int) -> dict[str, Any]:

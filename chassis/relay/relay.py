@@ -10,8 +10,9 @@ import psycopg
 from aiokafka.errors import KafkaError
 
 from chassis.backoff import Backoff
-from chassis.database import Connection, Pool
+from chassis.database import Pool
 from chassis.events import RecordedEvent
+from chassis.leader import LeaderSession
 from chassis.logging import get_logger
 from chassis.loop_worker import AdaptivePoll, LoopWorker
 from chassis.relay.leadership import Leadership, LeadershipLost, open_session, try_lead
@@ -136,7 +137,7 @@ class Relay(LoopWorker):
         try:
             while not self._stopping.is_set():
                 try:
-                    async with open_session(self._url) as session:
+                    async with open_session(self._url, self._topic) as session:
                         await self._stand_by_then_lead(session)
                 except _RETRIED as fault:
                     self._note(fault)
@@ -144,7 +145,7 @@ class Relay(LoopWorker):
         finally:
             self._enter(RelayState.STOPPED)
 
-    async def _stand_by_then_lead(self, session: Connection) -> None:
+    async def _stand_by_then_lead(self, session: LeaderSession) -> None:
         while (leadership := await try_lead(session, self._topic)) is None:
             self._enter(RelayState.STANDBY, "another process leads")
             await self._pause(self._standby_interval)

@@ -364,3 +364,19 @@ async def test_the_history_names_every_event_and_who_caused_it(room: Room) -> No
     assert (created["correlation_id"], created["actor"]) == ("checkout-1", f"customer:{room.customer}")
     assert (cancelled["type"], cancelled["actor"]) == ("OrderCancelled", "operator:olga")
     assert cancelled["position"] > created["position"]
+
+
+async def test_the_history_comes_in_pages(room: Room) -> None:
+    placed = await room.place(("TEA-1", 2))
+    order_id = UUID(placed.json()["order_id"])
+    await room.command(order_id, "cancel", {"reason": "x"}, headers=OPERATOR)
+    first = (await room.http.get(f"/orders/{order_id}/events?limit=1", headers=OPERATOR)).json()
+    cursor = first["next_cursor"]
+    second = (
+        await room.http.get(f"/orders/{order_id}/events?limit=1&cursor={cursor}", headers=OPERATOR)
+    ).json()
+    assert [event["type"] for event in first["events"] + second["events"]] == [
+        "OrderCreated",
+        "OrderCancelled",
+    ]
+    assert second["next_cursor"] is None

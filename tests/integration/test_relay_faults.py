@@ -153,11 +153,14 @@ async def _cut_sessions(kit: RelayKit) -> None:
 
 
 async def test_a_paused_leader_cannot_move_the_cursor_after_another_took_over(kit: RelayKit) -> None:
-    async with open_session(kit.database.service) as first, open_session(kit.database.service) as second:
+    url, topic = kit.database.service, kit.topic
+    async with open_session(url, topic) as first, open_session(url, topic) as second:
         paused = await try_lead(first, kit.topic)
         assert paused is not None
         assert await try_lead(second, kit.topic) is None
-        await first.execute("SELECT pg_advisory_unlock_all()")  # the lock is lost, the leader does not know
+        await first.connection.execute(
+            "SELECT pg_advisory_unlock_all()"
+        )  # the lock is lost, the leader does not know
         successor = await try_lead(second, kit.topic)
         assert successor is not None
         await successor.advance(10)
