@@ -1,6 +1,13 @@
-"""Settings from the environment: one prefix a service, checked before anything starts."""
+"""Settings from the environment: one prefix a service, checked before anything starts.
 
+A setting can also be a file, so that a password need not stand in the environment: named as the variable in lower
+case, in /run/secrets or where {PREFIX}SECRETS_DIR says. That is where Docker and Kubernetes mount secrets. The
+environment wins.
+"""
+
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -10,6 +17,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from chassis.service import Role
 
 T = TypeVar("T", bound=BaseSettings)
+
+SECRETS_DIR = "/run/secrets"
 
 
 class SettingsError(Exception):
@@ -92,17 +101,20 @@ class MigrationSettings(BaseSettings):
 
 
 def load(settings: type[T], *, prefix: str | None = None, **overrides: Any) -> T:
-    """Read `settings` from the environment; `overrides` win (the command line's options).
+    """Read `settings` from the environment and from secret files; `overrides` win (the command line's options).
 
     Raises SettingsError with one line a variable, naming the variable and what it should be. Values are not
     repeated: they may be secrets.
     """
     prefix = settings.model_config.get("env_prefix", "") if prefix is None else prefix
     given = {name: value for name, value in overrides.items() if value is not None}
+    secrets = Path(os.environ.get(f"{prefix}SECRETS_DIR") or SECRETS_DIR)
     try:
-        return settings(_env_prefix=prefix, **given)
+        return settings(_env_prefix=prefix, _secrets_dir=secrets if secrets.is_dir() else None, **given)
     except ValidationError as error:
         raise SettingsError([_line(settings, prefix, dict(item)) for item in error.errors()]) from None
+    except OSError as error:
+        raise SettingsError([f"{prefix}SECRETS_DIR: can't read {error.filename}: {error.strerror}"]) from None
 
 
 def _line(settings: type[BaseSettings], prefix: str, error: Mapping[str, Any]) -> str:

@@ -1,0 +1,39 @@
+#!/bin/sh
+# Makes the passwords and keys of a compose installation, once: random, a volume for each service, each file readable
+# by the one user that needs it. Run by the `secrets` step as root in the image of Postgres, whose user it knows.
+#
+#   /secrets/<service>/
+#     superuser_password service_password migrator_password   the database server, at its first start
+#     <service>_migration_database_url                        the `migrate` step
+#     <service>_database_url, user_privacy_master_key         the service
+#
+# What is there stays. An interrupted run leaves no `complete`, and is done again: nothing has used its values yet.
+set -eu
+umask 077
+
+service_user=10001   # USER of the Dockerfiles
+migrator_user=10002  # `user` of the migrate steps in compose.yaml
+
+random() { head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '\n'; }
+
+# keep OWNER FILE VALUE
+keep() { printf '%s' "$3" > "$2.new"; chmod 400 "$2.new"; chown "$1" "$2.new"; mv -f "$2.new" "$2"; }
+
+# url LOGIN PASSWORD DATABASE; "=" is all that needs quoting in what random makes
+url() { printf 'postgresql://%s:%s@postgres-%s:5432/%s' "$1" "$(printf '%s' "$2" | sed 's/=/%3D/g')" "$service" "$3"; }
+
+for directory in /secrets/*; do
+    service=${directory##*/} database=${directory##*/}_service
+    if [ -e "$directory/complete" ]; then continue; fi
+    cd "$directory"
+    chmod 755 .
+    password=$(random) migrator_password=$(random)
+    keep postgres superuser_password "$(random)"
+    keep postgres service_password "$password"
+    keep postgres migrator_password "$migrator_password"
+    keep $service_user "${service}_database_url" "$(url "$database" "$password" "$database")"
+    keep $migrator_user "${service}_migration_database_url" "$(url "${database}_migrator" "$migrator_password" "$database")"
+    if [ "$service" = user ]; then keep $service_user user_privacy_master_key "$(random)"; fi
+    : > complete
+    echo "$service: made"
+done
