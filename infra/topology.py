@@ -5,7 +5,7 @@ The local stack, the tests and the demo read this declaration, and compose is co
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chassis.topics import Topic
 from infra.local.errors import StackError
@@ -75,11 +75,17 @@ PORTS = {
 
 @dataclass(frozen=True)
 class Topology:
-    """The declaration with its ports decided."""
+    """The declaration with its ports decided.
+
+    listen   the address that services listen on
+    hosts    where a port of PORTS is to be found, unless it is on this machine
+    """
 
     ports: Mapping[str, int]
     services: tuple[Service, ...] = SERVICES
     topics: tuple[Topic, ...] = TOPICS
+    listen: str = HOST
+    hosts: Mapping[str, str] = field(default_factory=dict)
 
     def port(self, name: str) -> Port:
         """The port called `name` in PORTS."""
@@ -87,22 +93,26 @@ class Topology:
 
     def address(self, name: str) -> str:
         """host:port"""
-        return f"{HOST}:{self.ports[name]}"
+        return f"{self.host(name)}:{self.ports[name]}"
+
+    def host(self, name: str) -> str:
+        """Where the port called `name` is to be found."""
+        return self.hosts.get(name, HOST)
 
     def settings(self, service: Service) -> dict[str, str]:
         """The service's environment but for its credentials."""
         values = {
             "KAFKA_BOOTSTRAP_SERVERS": self.address("KAFKA"),
-            "HTTP_HOST": HOST,
+            "HTTP_HOST": self.listen,
             "HTTP_PORT": str(self.ports[f"{service.prefix}HTTP"]),
-            "GRPC_HOST": HOST,
+            "GRPC_HOST": self.listen,
             "GRPC_PORT": str(self.ports[f"{service.prefix}GRPC"]),
         }
         for other in service.asks:
             values[f"{other.upper()}_GRPC_TARGET"] = self.address(f"{other.upper()}_GRPC")
         if service.sends_mail:
             values |= {
-                "SMTP_HOST": HOST,
+                "SMTP_HOST": self.host("SMTP"),
                 "SMTP_PORT": str(self.ports["SMTP"]),
                 "MAIL_FROM": "Millrace <orders@millrace.example>",
             }
@@ -134,6 +144,12 @@ def local_topology(environ: Mapping[str, str] = os.environ) -> Topology:
 def free_topology() -> Topology:
     """The topology on ports that nobody uses now, for tests beside a running stack."""
     return Topology(dict(zip(PORTS, free_ports(len(PORTS)), strict=True)))
+
+
+def container_topology() -> Topology:
+    """The topology as containers see each other: a host of its own for each component, named as the component."""
+    hosts = {f"{service.prefix}GRPC": service.name for service in SERVICES}
+    return Topology(PORTS, listen="0.0.0.0", hosts=hosts | {"KAFKA": "kafka", "SMTP": "mailbox"})  # noqa: S104
 
 
 def _number(environ: Mapping[str, str], name: str, default: int) -> int:

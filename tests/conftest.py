@@ -12,6 +12,8 @@ import pytest
 from infra.local.home import Home
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, temporary_home
 
+pytest_plugins = ["tests.stacks"]
+
 
 @pytest.fixture(scope="session")
 def test_home() -> Iterator[Home]:

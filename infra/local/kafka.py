@@ -1,7 +1,7 @@
 """Apache Kafka as one process: a KRaft node that is broker and controller at once."""
 
+import asyncio
 import base64
-import socket
 import uuid
 from pathlib import Path
 
@@ -96,20 +96,7 @@ class Kafka(Component):
             await run(self.name, self._java_command("kafka.tools.StorageTool", *format_storage))
 
     async def check(self) -> None:
-        # A plain connection first: the client library logs an error for each port that refuses it.
-        with socket.socket() as probe:
-            if probe.connect_ex((LOOPBACK, self.port)) != 0:
-                raise NotReady("the port is closed")
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers, request_timeout_ms=3000)
-        try:
-            await admin.start()
-            # A broker lists itself once the controller lets it work.
-            if not (await admin.describe_cluster())["brokers"]:
-                raise NotReady("the broker is not in the cluster yet")
-        except KafkaError as error:
-            raise NotReady(str(error)) from error
-        finally:
-            await admin.close()
+        await require_broker(LOOPBACK, self.port)
 
     @property
     def _properties_file(self) -> Path:
@@ -125,3 +112,37 @@ class Kafka(Component):
     def _java_command(self, *arguments: str) -> list[str | Path]:
         assert self._jars is not None, "prepare() sets the jars"
         return [java(), *JVM_OPTIONS, "-cp", f"{self._jars}/*", *arguments]
+
+
+async def require_broker(host: str, port: int) -> None:
+    """Returns when the broker works; raises NotReady with what is missing."""
+    # A plain connection first: the client library logs an error for each port that refuses it.
+    await _require_open_port(host, port)
+    admin = AIOKafkaAdminClient(bootstrap_servers=f"{host}:{port}", request_timeout_ms=3000)
+    try:
+        await admin.start()
+        # A broker lists itself once the controller lets it work.
+        if not (await admin.describe_cluster())["brokers"]:
+            raise NotReady("the broker is not in the cluster yet")
+    except KafkaError as error:
+        raise NotReady(str(error)) from error
+    finally:
+        await admin.close()
+
+
+async def _require_open_port(host: str, port: int) -> None:
+    try:
+        reader, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        raise NotReady("the port is closed") from None
+    try:
+        # A port that is forwarded accepts everybody, and hangs up when nobody listens behind it. A broker is silent.
+        async with asyncio.timeout(0.2):
+            await reader.read(1)
+        raise NotReady("nobody listens behind the port")
+    except ConnectionError:
+        raise NotReady("nobody listens behind the port") from None
+    except TimeoutError:
+        return
+    finally:
+        writer.close()

@@ -69,7 +69,7 @@ class Postgres(Component):
 
     def url_for(self, user: str, password: str, database: str) -> str:
         """A connection URL for a login role."""
-        return f"postgresql://{user}:{quote(password, safe='')}@{LOOPBACK}:{self.port}/{database}"
+        return database_url(user, password, self.url, database)
 
     def superuser_url(self, database: str = "postgres") -> str:
         return self.url_for(SUPERUSER, self._password, database)
@@ -110,13 +110,7 @@ class Postgres(Component):
         unfinished.rename(self._data)
 
     async def check(self) -> None:
-        try:
-            async with await psycopg.AsyncConnection.connect(
-                self.superuser_url(), connect_timeout=3
-            ) as connection:
-                await connection.execute("SELECT 1")
-        except psycopg.OperationalError as error:
-            raise NotReady(str(error).strip().splitlines()[-1]) from error
+        await require_server(self.superuser_url())
 
     async def ensure_database(self, database: str) -> None:
         """Creates the database unless it exists."""
@@ -146,6 +140,20 @@ class Postgres(Component):
             },
             stdin=script + f"\\i {psql_quote(str(BOOTSTRAP))}\n",
         )
+
+
+def database_url(user: str, password: str, address: str, database: str) -> str:
+    """A connection URL; `address` is host:port."""
+    return f"postgresql://{user}:{quote(password, safe='')}@{address}/{database}"
+
+
+async def require_server(url: str) -> None:
+    """Returns when the server answers a query; raises NotReady with the reason why not."""
+    try:
+        async with await psycopg.AsyncConnection.connect(url, connect_timeout=3) as connection:
+            await connection.execute("SELECT 1")
+    except psycopg.OperationalError as error:
+        raise NotReady(str(error).strip().splitlines()[-1]) from error
 
 
 def binaries() -> Path:

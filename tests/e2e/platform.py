@@ -1,5 +1,6 @@
 """What a user can do with the platform, over its public doors only: HTTP and the mailbox."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,21 +25,35 @@ class Customer:
         return {"X-Customer-Id": str(self.id)}
 
 
+@dataclass(frozen=True)
+class Mail:
+    """An e-mail that arrived. Copies of one have the same id."""
+
+    id: str
+    subject: str
+
+
 class Platform:
     """The four services and the mailbox, as their users see them."""
 
-    def __init__(self, urls: dict[str, str]) -> None:
-        """`urls`: base URL by name (order, inventory, notification, user, mailbox)."""
-        self._clients = {name: httpx.AsyncClient(base_url=url, timeout=15.0) for name, url in urls.items()}
+    def __init__(self, url: Callable[[str], str], timeout: float = 15.0) -> None:
+        """`url` tells where order, inventory, notification, user or mailbox is now. `timeout` in seconds."""
+        self._url = url
+        self._client = httpx.AsyncClient(timeout=timeout)
 
     async def close(self) -> None:
-        for client in self._clients.values():
-            await client.aclose()
+        await self._client.aclose()
+
+    async def _get(self, name: str, path: str, **options: Any) -> httpx.Response:
+        return await self._client.get(self._url(name) + path, **options)
+
+    async def _post(self, name: str, path: str, **options: Any) -> httpx.Response:
+        return await self._client.post(self._url(name) + path, **options)
 
     async def register(self) -> Customer:
         """A new user with an address of its own."""
         email = f"{uuid4().hex}@example.com"
-        answer = await self._clients["user"].post("/users", json={"email": email, "name": "Ada Example"})
+        answer = await self._post("user", "/users", json={"email": email, "name": "Ada Example"})
         assert answer.status_code == 201, answer.text
         return Customer(UUID(answer.json()["user_id"]), email)
 
@@ -46,13 +61,13 @@ class Platform:
         """A new product with `stock` units that the order service knows already; returns its SKU."""
         sku = f"SKU-{uuid4().hex[:12].upper()}"
         price = {"amount": 1250, "currency": "EUR"}
-        listed = await self._clients["inventory"].post(
-            "/products", json={"sku": sku, "name": "Tea", "price": price}, headers=OPERATOR
+        listed = await self._post(
+            "inventory", "/products", json={"sku": sku, "name": "Tea", "price": price}, headers=OPERATOR
         )
         assert listed.status_code == 201, listed.text
         if stock:
-            received = await self._clients["inventory"].post(
-                f"/products/{sku}/stock", json={"quantity": stock}, headers=OPERATOR
+            received = await self._post(
+                "inventory", f"/products/{sku}/stock", json={"quantity": stock}, headers=OPERATOR
             )
             assert received.status_code == 200, received.text
         return sku
@@ -71,7 +86,7 @@ class Platform:
         if wait is not None:
             headers["Prefer"] = f"wait={wait}"
         body = {"lines": [{"sku": sku, "quantity": quantity}]}
-        return await self._clients["order"].post("/orders", json=body, headers=headers)
+        return await self._post("order", "/orders", json=body, headers=headers)
 
     async def placed(self, customer: Customer, sku: str, quantity: int = 1) -> str:
         """An accepted order; returns its id."""
@@ -81,40 +96,40 @@ class Platform:
 
     async def command(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
         """POST a command to the order service."""
-        return await self._clients["order"].post(path, json=body, headers=headers)
+        return await self._post("order", path, json=body, headers=headers)
 
     async def order(self, customer: Customer, order_id: str) -> dict[str, Any]:
         """The order as its customer sees it."""
-        answer = await self._clients["order"].get(f"/orders/{order_id}", headers=customer.headers)
+        answer = await self._get("order", f"/orders/{order_id}", headers=customer.headers)
         assert answer.status_code == 200, answer.text
         body: dict[str, Any] = answer.json()
         return body
 
     async def orders(self, customer: Customer) -> list[dict[str, Any]]:
         """All orders of the customer (first page)."""
-        answer = await self._clients["order"].get("/orders", params={"limit": 100}, headers=customer.headers)
+        answer = await self._get("order", "/orders", params={"limit": 100}, headers=customer.headers)
         assert answer.status_code == 200, answer.text
         found: list[dict[str, Any]] = answer.json()["orders"]
         return found
 
     async def history(self, customer: Customer, order_id: str) -> list[str]:
         """The types of the order's events, in order."""
-        answer = await self._clients["order"].get(f"/orders/{order_id}/events", headers=customer.headers)
+        answer = await self._get("order", f"/orders/{order_id}/events", headers=customer.headers)
         assert answer.status_code == 200, answer.text
         return [event["type"] for event in answer.json()["events"]]
 
     async def stock(self, sku: str) -> tuple[int, int]:
         """(on hand, reserved) of a product."""
-        answer = await self._clients["inventory"].get(f"/products/{sku}")
+        answer = await self._get("inventory", f"/products/{sku}")
         assert answer.status_code == 200, answer.text
         return answer.json()["on_hand"], answer.json()["reserved"]
 
-    async def mails(self, address: str) -> list[str]:
-        """The subjects of the e-mails that `address` got, oldest first."""
-        answer = await self._clients["mailbox"].get("/api/v1/messages", params={"limit": 1000})
+    async def mails(self, address: str) -> list[Mail]:
+        """The e-mails that `address` got, oldest first."""
+        answer = await self._get("mailbox", "/api/v1/messages", params={"limit": 1000})
         assert answer.status_code == 200, answer.text
         return [
-            message["Subject"]
+            Mail(message["MessageID"], message["Subject"])
             for message in reversed(answer.json()["messages"])
             if any(to["Address"] == address for to in message["To"])
         ]
@@ -155,7 +170,7 @@ class Platform:
         """Wait until the customer has an e-mail for each of `words` (a part of its subject); returns all subjects."""
 
         async def arrived() -> list[str] | None:
-            subjects = await self.mails(customer.email)
+            subjects = [mail.subject for mail in await self.mails(customer.email)]
             complete = all(any(word in subject.lower() for subject in subjects) for word in words)
             return subjects if complete else None
 

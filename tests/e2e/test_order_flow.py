@@ -3,9 +3,12 @@
 import asyncio
 from uuid import uuid4
 
+import pytest
+
 from tests.e2e.platform import OPERATOR, Platform
 
 
+@pytest.mark.every_stack
 async def test_an_order_is_confirmed_and_its_customer_is_told(platform: Platform) -> None:
     customer, sku = await platform.register(), await platform.list_product(stock=5)
 

@@ -7,8 +7,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from infra.local.stack import Stack
 from tests.e2e.platform import Customer, Platform
+from tests.stacks import AnyStack
 
 BURST = 10
 MANY = 80
@@ -22,7 +22,7 @@ async def place_burst(platform: Platform, customer: Customer, sku: str) -> list[
     "down", ["inventory", "notification", "user", "mailbox", "kafka", "postgres-inventory"]
 )
 async def test_orders_go_through_while_it_is_down_and_finish_after_it_is_back(
-    platform: Platform, stack: Stack, down: str
+    platform: Platform, stack: AnyStack, down: str
 ) -> None:
     customer, sku = await platform.register(), await platform.list_product(stock=BURST)
     first = await platform.place(
@@ -43,7 +43,7 @@ async def test_orders_go_through_while_it_is_down_and_finish_after_it_is_back(
 
 
 async def test_clients_that_repeat_their_request_get_one_order_each_from_a_service_that_is_killed(
-    platform: Platform, stack: Stack
+    platform: Platform, stack: AnyStack
 ) -> None:
     customer, sku = await platform.register(), await platform.list_product(stock=MANY)
     acknowledged: dict[str, str] = {}
@@ -86,7 +86,7 @@ async def test_clients_that_repeat_their_request_get_one_order_each_from_a_servi
 
 
 async def test_what_was_acknowledged_survives_a_killed_inventory_and_a_killed_broker(
-    platform: Platform, stack: Stack
+    platform: Platform, stack: AnyStack
 ) -> None:
     customer, sku = await platform.register(), await platform.list_product(stock=BURST)
     await platform.place(customer, sku, 1, wait=30)

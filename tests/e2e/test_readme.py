@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from infra.local.stack import Stack
 from infra.topology import PORTS
 from tests.docs import PAGES, ROOT, commands
+from tests.stacks import AnyStack
 
 CURL = argparse.ArgumentParser()
 CURL.add_argument("url")
@@ -27,7 +27,7 @@ def requests() -> Iterator[tuple[str, list[str]]]:
                 yield str(page.relative_to(ROOT)), words[1:]
 
 
-async def test_every_request_of_the_documentation_is_answered(running_stack: Stack) -> None:
+async def test_every_request_of_the_documentation_is_answered(running_stack: AnyStack) -> None:
     usual_ports = {port: name for name, port in PORTS.items()}
     carried_out = []
     async with httpx.AsyncClient(timeout=30) as client:
@@ -46,7 +46,7 @@ async def test_every_request_of_the_documentation_is_answered(running_stack: Sta
 
 
 @pytest.fixture(autouse=True)
-async def demo_products(running_stack: Stack) -> None:
+async def demo_products(running_stack: AnyStack) -> None:
     """What `make demo` has listed before a reader comes here."""
     headers = {"X-Operator-Id": "e2e"}
     async with httpx.AsyncClient(base_url=running_stack.url("inventory"), headers=headers) as client:

@@ -1,0 +1,1 @@
+"""The container backend: the same platform as the local stack, started from images by testcontainers."""

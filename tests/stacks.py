@@ -1,0 +1,140 @@
+"""Which stack the end-to-end tests run on (`--stack`), and the fixtures that start it.
+
+The scenarios are written once. They run in containers where a Docker engine answers, else on the local stack. Marks:
+
+    containers    needs containers, whatever `--stack` says; left out where there are none
+    every_stack   runs on the local stack too, so that neither goes untested
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import Protocol
+
+import pytest
+
+from infra.containers.engine import why_no_engine
+from infra.containers.stack import ContainerStack
+from infra.local.home import Home
+from infra.local.stack import Stack
+from infra.topology import Topology, free_topology
+from tests.e2e.platform import Platform
+
+LOCAL, CONTAINERS = "local", "containers"
+TEST_TIMEOUT = (
+    180  # seconds, without the time to build images and start the stack: these have deadlines of their own
+)
+
+_no_engine = pytest.StashKey[str | None]()
+_left_out = pytest.StashKey[str]()
+
+
+class AnyStack(Protocol):
+    """What both stacks can do. Components: kafka, mailbox, postgres-<service>, <service>."""
+
+    topology: Topology
+
+    def url(self, name: str) -> str: ...
+    async def up(self) -> None: ...
+    async def down(self) -> None: ...
+    async def start(self, name: str) -> None: ...
+    async def stop(self, name: str) -> None: ...
+    async def restart(self, name: str) -> None: ...
+    async def kill(self, name: str) -> None: ...
+    async def pause(self, name: str) -> None: ...
+    async def resume(self, name: str) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def running_stack(request: pytest.FixtureRequest, test_home: Home) -> Iterator[AnyStack]:
+    """The stack, started once: all four services, on free ports, apart from a running demo."""
+    stack: AnyStack
+    if request.param == CONTAINERS:
+        stack = ContainerStack(free_topology())
+    else:
+        stack = Stack(free_topology(), test_home.root / "e2e")
+    try:
+        asyncio.run(stack.up())
+        yield stack
+    finally:
+        asyncio.run(stack.down())
+
+
+@pytest.fixture
+async def stack(running_stack: AnyStack) -> AsyncIterator[AnyStack]:
+    """The stack, to be broken; what a failed test left down is started again after it."""
+    yield running_stack
+    await running_stack.up()
+
+
+@pytest.fixture
+async def platform(running_stack: AnyStack) -> AsyncIterator[Platform]:
+    """The platform as its users see it."""
+    platform = Platform(running_stack.url)
+    yield platform
+    await platform.close()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stack",
+        choices=(LOCAL, CONTAINERS),
+        help="what the end-to-end tests run on; default: containers where a Docker engine answers, else local",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "containers: needs containers, and so a Docker engine")
+    config.addinivalue_line("markers", "every_stack: runs on the local stack and in containers")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "running_stack" not in metafunc.fixturenames:
+        return
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    chosen = _chosen_stack(metafunc.config)
+    if "containers" in marks:
+        backends = [CONTAINERS]
+    elif "every_stack" in marks and chosen == CONTAINERS and not metafunc.config.getoption("--stack"):
+        backends = [LOCAL, CONTAINERS]
+    else:
+        backends = [chosen]
+    metafunc.parametrize("running_stack", backends, indirect=True, scope="session")
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m: only what would have run is spoken of
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    concerned = [item for item in items if "running_stack" in getattr(item, "fixturenames", ())]
+    for item in concerned:
+        item.add_marker(pytest.mark.timeout(TEST_TIMEOUT, func_only=True))
+    if not concerned or _chosen_stack(config) == CONTAINERS:
+        return
+    without_choice = config.getoption("--stack") is None
+    reason = f"no Docker engine answers: {_why_no_engine(config)}" if without_choice else "--stack local"
+    if without_choice and os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        raise pytest.UsageError(f"CI runs everything, but {reason}. Start an engine, or say --stack local.")
+    containers_only = [item for item in concerned if item.get_closest_marker("containers")]
+    config.hook.pytest_deselected(items=containers_only)
+    items[:] = [item for item in items if item not in containers_only]
+    config.stash[_left_out] = (
+        f"{len(containers_only)} tests that need containers were left out ({reason}); "
+        "the other end-to-end tests ran on the local stack"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if _left_out in config.stash:
+        terminalreporter.write_line(config.stash[_left_out], yellow=True)
+
+
+def _chosen_stack(config: pytest.Config) -> str:
+    """What `--stack` says, else containers where an engine answers."""
+    given: str | None = config.getoption("--stack")
+    return given or (LOCAL if _why_no_engine(config) else CONTAINERS)
+
+
+def _why_no_engine(config: pytest.Config) -> str | None:
+    # Asked when the first test needs to know, and once.
+    if _no_engine not in config.stash:
+        config.stash[_no_engine] = why_no_engine()
+    return config.stash[_no_engine]
