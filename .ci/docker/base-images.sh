@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the base and server images that a machine without a container registry can't pull. An image is made again
 # only when what it is made from has changed: the digest of that is its label millrace.recipe.
-# Writes `export NAME=image` lines for whoever builds on them to standard output.
+# Writes `export NAME=value` lines for whoever builds on them to standard output.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$(dirname "$0")"
@@ -12,7 +12,7 @@ PYTHON=millrace-ci/python:3.11
 POSTGRES=millrace-ci/postgres:15
 KAFKA=millrace-ci/kafka:4.1
 MAILBOX=millrace-ci/mailbox:1
-export DOCKER_BUILDKIT=0 TIMEFORMAT='%0lR'
+export DOCKER_BUILDKIT=0
 
 label() { docker image inspect --format '{{index .Config.Labels "millrace.recipe"}}' "$1" 2>/dev/null || true; }
 digest() { sha256sum | cut -c1-16; }
@@ -70,5 +70,7 @@ image "$POSTGRES" postgres "$DEBIAN"
 image "$KAFKA" kafka "$DEBIAN" "$PYTHON"
 mailbox
 
-printf 'export %s\n' "MILLRACE_PYTHON_IMAGE=$PYTHON" "MILLRACE_POSTGRES_IMAGE=$POSTGRES" \
+# Without buildx the client builds with the classic builder only; testcontainers' helper image can't be pulled.
+docker buildx version >/dev/null 2>&1 || echo 'export DOCKER_BUILDKIT=0'
+printf 'export %s\n' TESTCONTAINERS_RYUK_DISABLED=true "MILLRACE_PYTHON_IMAGE=$PYTHON" "MILLRACE_POSTGRES_IMAGE=$POSTGRES" \
   "MILLRACE_KAFKA_IMAGE=$KAFKA" "MILLRACE_MAILPIT_IMAGE=$MAILBOX"

@@ -11,6 +11,8 @@ root=$(mktemp -d -p /var/tmp millrace-debian.XXXXXX)
 trap 'rm -rf "$root"' EXIT
 
 # Debian's repositories as this machine knows them; debootstrap's and Debian's own where it knows none (yet).
+# The dollars are apt's own.
+# shellcheck disable=SC2016
 repositories=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
   awk '$1 == "Debian" && $3 ~ /^bookworm/ {print "deb", $2, $3, $4}' | sort -u)
 mirror=$(awk '$3 == "bookworm" {print $2; exit}' <<<"$repositories")

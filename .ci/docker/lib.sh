@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # What the scripts of this folder share. Sourced, never run.
+# shellcheck disable=SC2034  # it is used where this is sourced
 
 CI_HOME="${MILLRACE_CI_HOME:-$HOME/.cache/millrace-ci}"  # downloads, logs: kept between runs on one machine
 

@@ -29,6 +29,7 @@ create_cluster() {
 
 run_init_scripts() {
   local file
+  # shellcheck disable=SC1090
   for file in /docker-entrypoint-initdb.d/*; do
     echo "$0: running $file"
     case "$file" in

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Engine, base images, Compose, in this order; what is there already is used. Writes the environment that builds and
+# tests need to standard output, as `export NAME=value` lines, and everything else to standard error.
+set -euo pipefail
+cd "$(dirname "$0")"
+./engine.sh
+./base-images.sh
+./compose.sh
