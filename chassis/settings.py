@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as SettingsSourceError
 
 from chassis.service import Role
 
@@ -113,8 +114,8 @@ def load(settings: type[T], *, prefix: str | None = None, **overrides: Any) -> T
         return settings(_env_prefix=prefix, _secrets_dir=secrets if secrets.is_dir() else None, **given)
     except ValidationError as error:
         raise SettingsError([_line(settings, prefix, dict(item)) for item in error.errors()]) from None
-    except OSError as error:
-        raise SettingsError([f"{prefix}SECRETS_DIR: can't read {error.filename}: {error.strerror}"]) from None
+    except SettingsSourceError as error:  # a file that can't be read, in so many words
+        raise SettingsError([f"{prefix}SECRETS_DIR ({secrets}): {error.__cause__ or error}"]) from None
 
 
 def _line(settings: type[BaseSettings], prefix: str, error: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ migrator_user=10002  # `user` of the migrate steps in compose.yaml
 random() { head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '\n'; }
 
 # keep OWNER FILE VALUE
-keep() { printf '%s' "$3" > "$2.new"; chmod 400 "$2.new"; chown "$1" "$2.new"; mv -f "$2.new" "$2"; }
+keep() { rm -f "$2.new"; printf '%s' "$3" > "$2.new"; chmod 400 "$2.new"; chown "$1" "$2.new"; mv -f "$2.new" "$2"; }
 
 # url LOGIN PASSWORD DATABASE; "=" is all that needs quoting in what random makes
 url() { printf 'postgresql://%s:%s@postgres-%s:5432/%s' "$1" "$(printf '%s' "$2" | sed 's/=/%3D/g')" "$service" "$3"; }

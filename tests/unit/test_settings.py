@@ -1,0 +1,69 @@
+"""Settings that come from files, as Docker and Kubernetes mount secrets."""
+
+from pathlib import Path
+
+import pytest
+
+from chassis.settings import MigrationSettings, SettingsError, load
+from order_service.settings import OrderSettings
+
+SECRET = "postgresql://order_service:secret@postgres-order:5432/order_service"
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of the order service's secrets; the environment holds none of its settings."""
+    monkeypatch.delenv("ORDER_DATABASE_URL", raising=False)
+    monkeypatch.setenv("ORDER_SECRETS_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_a_setting_can_be_a_file_named_as_its_variable(secrets: Path) -> None:
+    (secrets / "order_database_url").write_text(f"{SECRET}\n")
+
+    assert load(OrderSettings).database_url == SECRET
+
+
+def test_the_environment_wins_over_a_file(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "order_database_url").write_text(SECRET)
+    monkeypatch.setenv("ORDER_DATABASE_URL", f"{SECRET}_2")
+
+    assert load(OrderSettings).database_url == f"{SECRET}_2"
+
+
+def test_a_malformed_file_is_one_line_that_names_the_variable_and_not_the_secret(secrets: Path) -> None:
+    (secrets / "order_database_url").write_text("hunter2")
+
+    with pytest.raises(SettingsError) as refused:
+        load(OrderSettings)
+
+    assert refused.value.lines == [
+        "ORDER_DATABASE_URL is malformed: expected postgresql://user:password@host:port/database"
+    ]
+
+
+def test_a_running_service_does_not_look_at_the_migrators_login(secrets: Path) -> None:
+    (secrets / "order_migration_database_url").write_text(SECRET)
+
+    with pytest.raises(SettingsError, match="ORDER_DATABASE_URL is not set"):
+        load(OrderSettings)
+    assert load(MigrationSettings, prefix="ORDER_").migration_database_url == SECRET
+
+
+def test_a_secret_that_can_not_be_read_is_said_in_one_line(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (secrets / "order_database_url").write_text(SECRET)
+
+    def refuse(path: Path, *_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # File modes don't stop root, as whom tests may run.
+    monkeypatch.setattr(Path, "read_text", refuse)
+
+    with pytest.raises(SettingsError) as refused:
+        load(OrderSettings)
+
+    [line] = refused.value.lines
+    assert line.startswith(f"ORDER_SECRETS_DIR ({secrets}): [Errno 13] Permission denied")
+    assert "order_database_url" in line
