@@ -26,7 +26,9 @@ class Mailbox(ContainerComponent):
         return f"http://{LOOPBACK}:{self._http_port}"
 
     def define(self) -> DockerContainer:
-        return DockerContainer(self._image).with_env("MP_MAX_MESSAGES", "5000")
+        # In the container's own file system: without a name for it, messages are gone after a restart.
+        kept = {"MP_DATABASE": "/tmp/mailpit.db", "MP_MAX_MESSAGES": "5000"}  # noqa: S108
+        return DockerContainer(self._image).with_envs(**kept)
 
     async def check(self) -> None:
         await require_ok(f"{self.url}/readyz")

@@ -1,0 +1,26 @@
+"""The network between a service and Kafka, or its Postgres, is cut in the middle of traffic; all else goes on."""
+
+import pytest
+
+from infra.containers.stack import ContainerStack
+from infra.topology import SERVICES
+from tests.chaos.outcome import everything_happened_once
+from tests.chaos.traffic import Traffic
+from tests.e2e.platform import Platform
+
+pytestmark = pytest.mark.containers
+
+LINKS = [(service.name, other) for service in SERVICES for other in ("kafka", service.postgres)]
+
+
+@pytest.mark.parametrize(("service", "other"), LINKS, ids="-".join)
+async def test_every_acknowledged_order_is_confirmed_once(
+    stack: ContainerStack, platform: Platform, service: str, other: str
+) -> None:
+    async with Traffic(stack) as traffic:
+        await stack.cut(service, other)
+        await traffic.goes_on(40)
+        await stack.start(service)
+        await traffic.goes_on()
+
+    await everything_happened_once(platform, traffic, copies=service == "notification")
