@@ -25,7 +25,7 @@ log = get_logger(__name__)
 Fault = Literal["none", "raises", "returns", "hangs"]
 
 
-class TestedSettings(ServiceSettings):
+class SettingsUnderTest(ServiceSettings):
     """The service's settings."""
 
     model_config = SettingsConfigDict(env_prefix="TESTED_")
@@ -64,7 +64,7 @@ class Loop:
         return self._health
 
 
-def routes(settings: TestedSettings) -> FastAPI:
+def routes(settings: SettingsUnderTest) -> FastAPI:
     """One slow route: it is answered when the process drains and the test has created the release file."""
     app = create_app("Tested")
 
@@ -80,7 +80,7 @@ def routes(settings: TestedSettings) -> FastAPI:
 
 
 @asynccontextmanager
-async def service(settings: TestedSettings) -> AsyncIterator[Sequence[Worker]]:
+async def service(settings: SettingsUnderTest) -> AsyncIterator[Sequence[Worker]]:
     """A relay without Kafka, a consumer, and HTTP."""
     yield [
         Loop("relay", Role.RELAY, health=Health(ready=False, detail="Kafka can't be reached")),
@@ -92,4 +92,4 @@ async def service(settings: TestedSettings) -> AsyncIterator[Sequence[Worker]]:
 
 
 if __name__ == "__main__":
-    service_cli("tested-service", settings=TestedSettings, service=service, migrations=[])()
+    service_cli("tested-service", settings=SettingsUnderTest, service=service, migrations=[])()
