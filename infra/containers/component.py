@@ -156,7 +156,7 @@ class ContainerComponent(ABC):
         self._networks.connect(self.name, self.container)
 
     def _create_and_start(self) -> None:
-        definition = self.define().with_network(self._networks.doors).with_network_aliases(self.name)
+        definition = self.define().with_network(self._networks.platform).with_network_aliases(self.name)
         definition = definition.with_kwargs(**self.options())
         for inside, outside in self._ports.items():
             # Only on the loopback address; the library's type knows ports of all addresses only.

@@ -41,11 +41,13 @@ async def build_service_image(service: Service, python_image: str, progress: Pro
     with TemporaryDirectory() as directory:
         id_file = Path(directory) / "id"
         argv = ("docker", "build", "--file", f"{service.package}/Dockerfile", "--iidfile", id_file)
-        settings = ("--build-arg", f"PYTHON_IMAGE={python_image}", "--tag", f"{repository}:{TAG}")
+        settings = ("--build-arg", f"PYTHON_IMAGE={python_image}", "--build-arg", "CA_BUNDLE")
         await run(
             service.name,
-            [*argv, *settings, "."],
-            env=os.environ,  # where the engine is, and its credentials, is said there
+            [*argv, *settings, "--tag", f"{repository}:{TAG}", "."],
+            # Where the engine is, and its credentials, is said in the environment. So is what the argument without
+            # a value holds: a bundle of certificates is too long for a command line.
+            env=os.environ | {"CA_BUNDLE": os.environ.get("MILLRACE_CA_BUNDLE", "")},
             cwd=REPOSITORY,
             within=BUILD_WITHIN,
         )

@@ -1,10 +1,10 @@
-"""The networks of the stack. One for each purpose, so that exactly one link can be cut.
+"""The networks of the stack. Those of compose.yaml, and one more for Kafka, so that exactly one link can be cut.
 
-    doors            everybody: ports published to the host, HTTP and gRPC between services, SMTP
+    platform         everybody: ports published to the host, HTTP and gRPC between services, SMTP
     events           Kafka and the services
-    data-<service>   a service and its Postgres, nobody else
+    <service>-data   a service and its Postgres, nobody else
 
-All but `doors` are internal: they lead nowhere else, and cutting one leaves the published ports alone.
+All but `platform` are internal: they lead nowhere else, and cutting one leaves the published ports alone.
 """
 
 from docker.models.containers import Container
@@ -21,11 +21,11 @@ class Networks:
     """Created by `create`, removed by `remove` when no container uses them any more."""
 
     def __init__(self, topology: Topology) -> None:
-        self.doors = _network(internal=False)
+        self.platform = _network(internal=False)
         self._internal = {EVENTS: _network(internal=True)}
         self._members = {"kafka": [EVENTS]}
         for service in topology.services:
-            data = f"data-{service.name}"
+            data = f"{service.name}-data"
             self._internal[data] = _network(internal=True)
             self._members[service.postgres] = [data]
             self._members[service.name] = [EVENTS, data]
@@ -37,10 +37,10 @@ class Networks:
 
     def data(self, service: Service) -> Network:
         """The network between a service and its Postgres."""
-        return self._internal[f"data-{service.name}"]
+        return self._internal[f"{service.name}-data"]
 
     def create(self) -> None:
-        for network in (self.doors, *self._internal.values()):
+        for network in (self.platform, *self._internal.values()):
             network.create()
             self._created.append(network)
 

@@ -19,6 +19,8 @@ SCRIPT = "/etc/millrace/bootstrap.sql"
 class Postgres(ContainerComponent):
     """The database server of one service, with that service's database in it."""
 
+    memory = "384m"
+
     def __init__(
         self, name: str, networks: Networks, image: str, port: int, database: str, credentials: Credentials
     ) -> None:

@@ -20,7 +20,8 @@ CONFINED: dict[str, Any] = {
     "read_only": True,
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
-    "mem_limit": "512m",
+    "mem_limit": "256m",
+    "pids_limit": 100,
 }
 
 

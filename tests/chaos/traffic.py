@@ -12,10 +12,10 @@ from tests.stacks import AnyStack
 from tests.support import eventually
 
 CUSTOMERS = 4
-PAUSE = 0.1  # seconds between a customer's requests
+PAUSE = 0.4  # seconds between a customer's requests
 TIMEOUT = 3.0  # seconds that a customer waits for an answer
 PLENTY = 100_000
-WARM_UP = 4 * CUSTOMERS
+WARM_UP = 2 * CUSTOMERS
 
 
 class Traffic:

@@ -106,11 +106,17 @@ class Platform:
         return body
 
     async def orders(self, customer: Customer) -> list[dict[str, Any]]:
-        """All orders of the customer (first page)."""
-        answer = await self._get("order", "/orders", params={"limit": 100}, headers=customer.headers)
-        assert answer.status_code == 200, answer.text
-        found: list[dict[str, Any]] = answer.json()["orders"]
-        return found
+        """All orders of the customer, newest first."""
+        found: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            query = {"limit": 100} | ({"cursor": cursor} if cursor else {})
+            answer = await self._get("order", "/orders", params=query, headers=customer.headers)
+            assert answer.status_code == 200, answer.text
+            found += answer.json()["orders"]
+            cursor = answer.json()["next_cursor"]
+            if cursor is None:
+                return found
 
     async def history(self, customer: Customer, order_id: str) -> list[str]:
         """The types of the order's events, in order."""
