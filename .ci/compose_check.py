@@ -153,7 +153,9 @@ def show_sizes(compose: Compose, project: str) -> None:
         size = int(compose.docker("image", "inspect", "--format", "{{.Size}}", image))
         say(f"   image {image}: {size / 1e6:.0f} MB")
     running = compose.lines("ps", "--quiet", "--filter", label)
-    say(compose.docker("stats", "--no-stream", "--format", "   {{.Name}}: {{.MemUsage}}", *running).rstrip())
+    usage = compose.docker("stats", "--no-stream", "--format", "{{.Name}}: {{.MemUsage}}", *running)
+    for line in usage.splitlines():
+        say(f"   {line}")
 
 
 def names_of_everything(compose: Compose, project: str) -> dict[str, set[str]]:

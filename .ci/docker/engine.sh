@@ -17,6 +17,7 @@ mkdir -p "$CI_HOME"
 
 # Installing the package may have started a daemon already: give that one a moment before starting another.
 if ! pgrep -x dockerd >/dev/null; then
+  rm -f /var/run/docker.pid  # of one that was killed; its number may be another process's by now
   say "starting dockerd (log: $log)"
   # A session of its own and no inherited descriptors: it outlives this script and never holds a caller's pipe open.
   setsid nohup dockerd --host=unix:///var/run/docker.sock \

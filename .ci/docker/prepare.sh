@@ -4,5 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 ./engine.sh
+./compose.sh &  # computes while the images download
+composing=$!
+trap 'kill "$composing" 2>/dev/null || true' EXIT
 ./base-images.sh
-./compose.sh
+wait "$composing"
