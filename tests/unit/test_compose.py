@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 import yaml
 
 from chassis.settings import MigrationSettings, ServiceSettings
+from infra.containers.images import Images
 from infra.local.home import REPOSITORY
 from infra.local.kafka import SERVER_PROPERTIES
 from infra.local.postgres import SETTINGS
@@ -29,6 +31,9 @@ SETTINGS_OF: dict[str, type[ServiceSettings]] = {
     "notification": NotificationSettings,
     "user": UserSettings,
 }
+
+IMAGE_OF = {"kafka": "kafka", "postgres": "postgres-order", "mailpit": "mailbox"}
+PYTHON_IMAGE = COMPOSE["x-build"]["args"]["PYTHON_IMAGE"]
 
 each_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
 
@@ -171,6 +176,15 @@ def test_topics_are_created_from_their_declaration() -> None:
     assert CONTAINERS["topics"]["entrypoint"] == [
         "python", "-m", "schemas.create_topics", container_topology().address("KAFKA"),
     ]  # fmt: skip
+
+
+def test_the_images_are_those_of_the_container_tests() -> None:
+    defaults = Images()
+    given = {"python": PYTHON_IMAGE} | {name: CONTAINERS[c]["image"] for name, c in IMAGE_OF.items()}
+
+    assert given == {
+        name: f"${{MILLRACE_{name.upper()}_IMAGE:-{image}}}" for name, image in asdict(defaults).items()
+    }
 
 
 def test_every_image_can_be_replaced() -> None:

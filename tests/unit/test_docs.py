@@ -4,11 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from infra.cli import app
 from tests.docs import PAGES, ROOT, commands, links
 
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 MAKE_TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 MILLRACE_COMMANDS = set(getattr(get_command(app), "commands", {}))
 
@@ -48,8 +50,24 @@ def exists(words: list[str]) -> bool:
             return all(
                 Path(ROOT / argument).exists() for argument in arguments if argument.startswith("tests")
             )
+        case "docker":
+            return docker_command_exists(arguments)
         case "curl":
             return True  # carried out in tests/e2e/test_readme.py
+    return False
+
+
+def docker_command_exists(arguments: list[str]) -> bool:
+    """Whether the services that `docker compose` is told of are in compose.yaml, and the files here."""
+    if arguments[0] != "compose":
+        return False
+    subcommand, *words = arguments[1:]
+    named = [word for word in words if not word.startswith("-")]
+    match subcommand:
+        case "exec" | "run":
+            return named[0] in COMPOSE["services"]
+        case "up" | "down" | "build" | "logs" | "restart" | "ps" | "config":
+            return all(name in COMPOSE["services"] for name in named)
     return False
 
 
