@@ -41,7 +41,7 @@ image() {
   [ "$(label "$name")" != "$recipe" ] || return 0
   say "making $name"
   local log="$CI_HOME/${name//[\/:]/-}.log"
-  timeout 900 docker build --label "millrace.recipe=$recipe" --tag "$name" --build-arg "DEBIAN_IMAGE=$DEBIAN" \
+  timeout 900 docker build --force-rm --label "millrace.recipe=$recipe" --tag "$name" --build-arg "DEBIAN_IMAGE=$DEBIAN" \
     --build-arg "PYTHON_IMAGE=$PYTHON" "$context" >"$log" 2>&1 || { tail -n 40 "$log" >&2; die "could not make $name"; }
   say "$name made in $((SECONDS - started)) s"
 }

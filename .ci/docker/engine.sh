@@ -10,7 +10,7 @@ if answers; then say "a Docker engine answers"; exit 0; fi
 [ -z "${DOCKER_HOST:-}" ] || die "DOCKER_HOST is $DOCKER_HOST, and no engine answers there"
 [ "$(id -u)" = 0 ] || die "no Docker engine answers, and starting one needs root"
 
-install docker.io iptables ca-certificates
+install docker.io iptables ca-certificates procps
 hash -r
 log="$CI_HOME/dockerd.log"
 mkdir -p "$CI_HOME"
