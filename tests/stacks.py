@@ -104,7 +104,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)  # after -k and -m: only what would have run is spoken of
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    concerned = [item for item in items if "running_stack" in getattr(item, "fixturenames", ())]
+    concerned = [
+        item
+        for item in items
+        if item.get_closest_marker("containers") or "running_stack" in getattr(item, "fixturenames", ())
+    ]
     for item in concerned:
         item.add_marker(pytest.mark.timeout(TEST_TIMEOUT, func_only=True))
     if not concerned or _chosen_stack(config) == CONTAINERS:

@@ -1,12 +1,15 @@
 """Apache Kafka from the `apache/kafka` image (testcontainers' own Kafka module takes Confluent's images only)."""
 
 from testcontainers.core.container import DockerContainer
+from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from infra.containers.component import ContainerComponent
+from infra.containers.images import Images
 from infra.containers.networks import Networks
 from infra.local.kafka import SERVER_PROPERTIES, require_broker
-from infra.local.ports import LOOPBACK
+from infra.local.ports import LOOPBACK, free_ports
 
+STARTED = LogMessageWaitStrategy("Kafka Server started")
 INSIDE = 9092
 OUTSIDE = 19092
 CONTROLLER = 9093
@@ -16,16 +19,26 @@ CLUSTER_ID = "bWlsbHJhY2UtdGVzdHMtMQ"  # any 16 bytes in base64
 class KafkaContainer(DockerContainer):
     """A KRaft node that is broker and controller at once.
 
-    It tells clients two addresses of itself: `alias`:9092 on its networks, and 127.0.0.1:`host_port` outside; map
-    OUTSIDE to that port.
+    with KafkaContainer().waiting_for(STARTED) as kafka:
+        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
+
+    It tells clients two addresses of itself: `alias`:9092 on its network, 127.0.0.1:`host_port` outside. The host port is
+    chosen before the start (any free one by default), so that the broker knows it and keeps it through a restart.
+    Topics are not created automatically (chassis.topics.ensure_topics).
     """
 
-    def __init__(self, image: str, *, alias: str, host_port: int, heap: str = "384m") -> None:
-        super().__init__(image)
+    def __init__(
+        self, image: str = "", *, alias: str = "kafka", host_port: int = 0, heap: str = "384m"
+    ) -> None:
+        """`image`: by default MILLRACE_KAFKA_IMAGE, or the official one. `heap`: as for Java's -Xmx."""
+        super().__init__(image or Images.from_environment().kafka)
+        host_port = host_port or free_ports(1)[0]
+        self.bootstrap_servers = f"{LOOPBACK}:{host_port}"
+        self.with_bind_ports(OUTSIDE, host_port)
         listeners = f"INSIDE://:{INSIDE},OUTSIDE://:{OUTSIDE},CONTROLLER://:{CONTROLLER}"
         properties = SERVER_PROPERTIES | {
             "listeners": listeners,
-            "advertised.listeners": f"INSIDE://{alias}:{INSIDE},OUTSIDE://{LOOPBACK}:{host_port}",
+            "advertised.listeners": f"INSIDE://{alias}:{INSIDE},OUTSIDE://{self.bootstrap_servers}",
             "listener.security.protocol.map": "INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "INSIDE",
             "controller.quorum.voters": f"1@localhost:{CONTROLLER}",

@@ -31,6 +31,7 @@ def test_without_an_engine_the_scenarios_run_on_the_local_stack_and_one_line_say
     assert outcome.returncode == 0, outcome.stdout
     assert "test_an_order_is_confirmed_and_its_customer_is_told[local]" in outcome.stdout
     assert "[containers" not in outcome.stdout
+    assert "test_kafka_container" not in outcome.stdout
     told = [
         line for line in outcome.stdout.splitlines() if "tests that need containers were left out" in line
     ]
