@@ -13,10 +13,12 @@ from testcontainers.core.docker_client import DockerClient
 from chassis.topics import ensure_topics
 from infra.containers.component import ContainerComponent
 from infra.containers.images import Images, build_service_image
+from infra.containers.kafka import INSIDE as KAFKA_PORT
 from infra.containers.kafka import Kafka
 from infra.containers.leftovers import remove_leftovers
 from infra.containers.mailbox import Mailbox
 from infra.containers.networks import Networks
+from infra.containers.postgres import PORT as POSTGRES_PORT
 from infra.containers.postgres import Postgres
 from infra.containers.service import ServiceContainer, migrate
 from infra.local.component import Progress, silent
@@ -118,6 +120,13 @@ class ContainerStack:
     async def cut(self, name: str, other: str) -> None:
         """Cuts the network between a service and Kafka, or its Postgres; `start(name)` heals it."""
         await asyncio.to_thread(self._networks.cut, name, self.component(name).container, other)
+
+    async def reaches(self, name: str, other: str) -> bool:
+        """Whether a new connection from the container of a service to Kafka, or to a Postgres, comes about."""
+        address = repr((other, KAFKA_PORT if other == self.kafka.name else POSTGRES_PORT))
+        program = f"import socket; socket.create_connection({address}, timeout=2)"
+        result = await asyncio.to_thread(self.component(name).definition.exec, ["python", "-c", program])
+        return result.exit_code == 0
 
     async def replace(self, name: str) -> None:
         """A rolling replacement: a second container of the service takes over, then the first one is stopped."""
