@@ -4,6 +4,7 @@
 
 `docker compose up --build --wait`; one order over HTTP is confirmed; its e-mail is read from the mail catcher; a
 second stack on the same ports is told which one is taken; `docker compose down --volumes` leaves nothing behind.
+Then every `docker` command of docs/containers.md, in order, as it is written there.
 Every wait has a deadline. Prints image sizes, memory and the seconds that each step took.
 """
 
@@ -23,6 +24,7 @@ from uuid import uuid4
 import httpx
 
 from infra.demo.shop import DemoFailed, Shop
+from tests.docs import commands
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOORS = {"order": 8001, "inventory": 8002, "user": 8004, "mailbox": 8025}  # inside the containers
@@ -113,6 +115,19 @@ def check(compose: Compose) -> None:
     nothing_is_left(compose, belongings)
 
 
+def run_documented(compose: Compose) -> None:
+    """The page starts with `up --build --wait` and ends with `down --volumes`; each command ends with success."""
+    documented = [words[1:] for words in commands(REPOSITORY / "docs/containers.md") if words[0] == "docker"]
+    if not documented:
+        raise Failed("docs/containers.md shows no docker command: this check looks in the wrong place")
+    try:
+        for arguments in documented:
+            with timed(f"docker {' '.join(arguments)}"):
+                compose.docker(*arguments, within=BUILD_WITHIN)
+    finally:
+        compose("down", "--volumes", within=DOWN_WITHIN)
+
+
 async def order_something(urls: dict[str, str]) -> None:
     """One order, from the customer's registration to the confirmation in the customer's mailbox."""
     sku, email = f"TEA-{uuid4().hex[:8].upper()}", f"{uuid4().hex}@example.com"
@@ -198,7 +213,9 @@ def main() -> None:
         tree = subprocess.run(["git", "archive", "HEAD"], cwd=REPOSITORY, capture_output=True, check=True)  # noqa: S607
         subprocess.run(["tar", "-x"], cwd=folder, input=tree.stdout, check=True)  # noqa: S607
         try:
-            check(Compose(Path(folder)))
+            compose = Compose(Path(folder))
+            check(compose)
+            run_documented(compose)
         except (Failed, DemoFailed) as error:
             sys.exit(f"error: {error}")
 
