@@ -1,6 +1,9 @@
 """`python -m inventory_service serve` and `python -m inventory_service migrate`."""
 
-from inventory_service.app import cli
+from chassis.early_stop import obey_sigterm
 
 if __name__ == "__main__":
+    obey_sigterm()
+    from inventory_service.app import cli
+
     cli()()

@@ -1,6 +1,9 @@
 """`python -m order_service serve` and `python -m order_service migrate`."""
 
-from order_service.app import cli
+from chassis.early_stop import obey_sigterm
 
 if __name__ == "__main__":
+    obey_sigterm()
+    from order_service.app import cli
+
     cli()()
