@@ -15,7 +15,7 @@ from chassis.ids import new_id
 from chassis.logging import get_logger
 
 CHANNEL = "millrace_appended"
-MIN_INTERVAL = 0.005  # seconds between two NOTIFYs: a busy process does not pay for one a commit
+MIN_INTERVAL = 0.01  # seconds between two NOTIFYs: a busy process does not pay for one a commit
 
 log = get_logger(__name__)
 

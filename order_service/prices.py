@@ -38,10 +38,10 @@ class PriceList:
 class Prices:
     """Prices by SKU.
 
-    Prices of the catalogue are remembered for a second, so that a busy shop doesn't ask Postgres for the same
-    few products with every order. That is right as long as it is short: the catalogue follows inventory with a
-    delay anyway, and an order is bound to the price that the service knew when it was placed. Unknown SKUs are
-    not remembered. `clock` gives seconds.
+    Prices of the catalogue are remembered for a second (two while they are looked up again), so that a busy shop
+    doesn't ask Postgres for the same few products with every order. That is right as long as it is short: the
+    catalogue follows inventory with a delay anyway, and an order is bound to the price that the service knew when
+    it was placed. Unknown SKUs are not remembered. `clock` gives seconds.
     """
 
     def __init__(
@@ -74,8 +74,15 @@ class Prices:
         prices = {}
         for sku in skus:
             remembered = self._remembered.get(sku)
-            if remembered is not None and remembered[1] > now:
-                prices[sku] = remembered[0]
+            if remembered is None:
+                continue
+            price, good_until = remembered
+            if good_until > now:
+                prices[sku] = price
+            else:
+                # This caller looks it up again; whoever comes meanwhile takes the old one, so that a busy shop
+                # doesn't ask for the same price fifty times at once, each second.
+                self._remembered[sku] = (price, now + REMEMBERED_FOR)
         return prices
 
     def _remember(self, prices: dict[str, Money]) -> None:
