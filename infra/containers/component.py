@@ -64,7 +64,6 @@ class ContainerComponent(ABC):
             "mem_limit": self.memory,
             "security_opt": ["no-new-privileges"],
             "labels": OWNER_LABELS,
-            "hostname": self.name,
         }
 
     async def start(self, progress: Progress = silent) -> None:
@@ -156,7 +155,9 @@ class ContainerComponent(ABC):
         self._networks.connect(self.name, self.container)
 
     def _create_and_start(self) -> None:
-        definition = self.define().with_network(self._networks.platform).with_network_aliases(self.name)
+        definition = self.define().with_network(self._networks.platform)
+        if self._networks.is_public(self.name):
+            definition = definition.with_network_aliases(self.name)
         definition = definition.with_kwargs(**self.options())
         for inside, outside in self._ports.items():
             # Only on the loopback address; the library's type knows ports of all addresses only.

@@ -24,6 +24,7 @@ class Networks:
         self.platform = _network(internal=False)
         self._internal = {EVENTS: _network(internal=True)}
         self._members = {"kafka": [EVENTS]}
+        self._servers = {"kafka", *(service.postgres for service in topology.services)}
         for service in topology.services:
             data = f"{service.name}-data"
             self._internal[data] = _network(internal=True)
@@ -34,6 +35,10 @@ class Networks:
     @property
     def created(self) -> bool:
         return bool(self._created)
+
+    def is_public(self, component: str) -> bool:
+        """Whether everybody finds it by its name: Kafka and Postgres are found on their own networks only."""
+        return component not in self._servers
 
     def data(self, service: Service) -> Network:
         """The network between a service and its Postgres."""

@@ -52,3 +52,17 @@ async def test_every_acknowledged_order_is_confirmed_once(
         await traffic.goes_on()
 
     await everything_happened_once(platform, traffic, copies=container in MAY_COPY_MAILS)
+
+
+async def test_a_service_that_is_killed_while_kafka_is_away_still_publishes_everything(
+    stack: AnyStack, platform: Platform
+) -> None:
+    async with Traffic(stack) as traffic:
+        await stack.kill("kafka")
+        await traffic.goes_on()
+        await stack.kill("order")
+        await stack.start("kafka")
+        await stack.start("order")
+        await traffic.goes_on()
+
+    await everything_happened_once(platform, traffic)

@@ -26,7 +26,7 @@ async def test_every_acknowledged_order_is_confirmed_once(
     async with Traffic(stack) as traffic:
         await stack.cut(service, other)
         assert [peer for peer in peers(service) if not await stack.reaches(service, peer)] == [other]
-        await traffic.goes_on(40)
+        await traffic.goes_on(24)
         await stack.start(service)
         await traffic.goes_on()
 
