@@ -118,6 +118,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if without_choice and os.environ.get("CI", "").lower() not in ("", "0", "false"):
         raise pytest.UsageError(f"CI runs everything, but {reason}. Start an engine, or say --stack local.")
     containers_only = [item for item in concerned if item.get_closest_marker("containers")]
+    if not containers_only:
+        return
     config.hook.pytest_deselected(items=containers_only)
     items[:] = [item for item in items if item not in containers_only]
     config.stash[_left_out] = (
