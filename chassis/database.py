@@ -18,6 +18,12 @@ _SERVER_OPTIONS = {
     # A process that hangs inside a transaction must not hold its locks for ever.
     "idle_in_transaction_session_timeout": "60s",
     "timezone": "UTC",
+    # A client that a network cut took away never says goodbye. The server must notice, or the session would hold
+    # its locks, a relay's leadership among them, for the two hours after which systems look by themselves.
+    "tcp_keepalives_idle": "5",  # seconds
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",  # milliseconds
 }
 _NETWORK = {
     "connect_timeout": 3,  # seconds

@@ -101,3 +101,21 @@ async def test_who_waits_for_a_full_pool_gets_a_timeout_that_is_transient(
             await pool.getconn()
         assert time.monotonic() - started < 2
     assert is_transient(full.value)
+
+
+async def test_the_server_looks_for_clients_that_a_cut_network_took_away(database: DatabaseUrls) -> None:
+    # Its system's own patience is two hours, in which a lost session would keep its locks. What comes of it is
+    # seen in tests/chaos/test_networks.py.
+    silence = """SELECT sum(setting::int * CASE name WHEN 'tcp_keepalives_interval' THEN 3 ELSE 1 END)
+                 FROM pg_settings WHERE name IN ('tcp_keepalives_idle', 'tcp_keepalives_interval')"""
+    async with (
+        open_pool(database.service, name="pool", max_size=1) as writing,
+        open_read_only_pool(database.service, name="queries", max_size=1) as reading,
+        writing.connection() as one,
+        reading.connection() as two,
+        await connect(database.service, name="session") as three,
+    ):
+        for connection in (one, two, three):
+            row = await (await connection.execute(silence)).fetchone()
+            assert row is not None
+            assert 0 < row[0] <= 15
