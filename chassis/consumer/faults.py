@@ -13,6 +13,7 @@ _GRPC_TRANSIENT = frozenset(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         grpc.StatusCode.ABORTED,
+        grpc.StatusCode.CANCELLED,  # by a server that stops; our own cancellation is an asyncio.CancelledError
     }
 )
 # The deployment is wrong, not the event: a migration that has not run yet, a missing right. Parking would put

@@ -10,7 +10,8 @@ from structlog.contextvars import get_contextvars
 
 from chassis.rpc.interceptor import CORRELATION_KEY
 
-# Queries can be repeated. The deadline spans all attempts.
+# Queries can be repeated. The deadline spans all attempts. CANCELLED is what a server may answer while it stops;
+# a call that the caller itself gives up is not repeated.
 _RETRY = {
     "methodConfig": [
         {
@@ -21,7 +22,7 @@ _RETRY = {
                 "initialBackoff": "0.05s",
                 "maxBackoff": "0.5s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ]

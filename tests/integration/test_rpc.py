@@ -151,12 +151,19 @@ async def test_an_unexpected_error_is_logged_and_tells_nothing_of_the_inside() -
     assert [line["exc_info"] for line in logs if line["log_level"] == "error"] == [broken]
 
 
-async def test_a_server_that_is_unavailable_for_a_moment_is_asked_again() -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        psycopg.OperationalError("the server closed the connection unexpectedly"),
+        RpcError(grpc.StatusCode.CANCELLED, "stopping", "The server stops."),
+    ],
+)
+async def test_a_server_that_is_unavailable_for_a_moment_is_asked_again(fault: Exception) -> None:
     servicers: list[Scripted] = []
 
     async def fails_twice(_context: Context) -> None:
         if servicers[0].calls <= 2:
-            raise psycopg.OperationalError("the server closed the connection unexpectedly")
+            raise fault
 
     async with serving(fails_twice) as (target, servicer, _), open_channel(target, timeout=10) as channel:
         servicers.append(servicer)
