@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from infra.topology import PORTS
+from infra.topology import PORTS, SERVICES
 from tests.docs import PAGES, ROOT, commands
 from tests.stacks import AnyStack
 
@@ -28,14 +28,14 @@ def requests() -> Iterator[tuple[str, list[str]]]:
 
 
 async def test_every_request_of_the_documentation_is_answered(running_stack: AnyStack) -> None:
-    usual_ports = {port: name for name, port in PORTS.items()}
+    doors = {PORTS[f"{service.prefix}HTTP"]: service.name for service in SERVICES}
     carried_out = []
     async with httpx.AsyncClient(timeout=30) as client:
         for page, words in requests():
             curl = CURL.parse_args(words)
             url = httpx.URL(curl.url if "://" in curl.url else f"http://{curl.url}")
             assert url.port is not None
-            here = url.copy_with(port=running_stack.topology.ports[usual_ports[url.port]])
+            here = httpx.URL(running_stack.url(doors[url.port])).join(url.raw_path.decode())
             headers = dict(header.split(": ", 1) for header in curl.header)
             answer = await client.request(curl.request, here, headers=headers, content=curl.data)
             assert answer.is_success, f"{page}: {words}: {answer.text}"
