@@ -11,13 +11,15 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from chassis.ids import new_id
+from chassis.upcasting import Upcaster, chains
 
 
 class DomainEvent(BaseModel):
     """A fact of the domain, immutable, named in the past tense.
 
-    Subclasses are declared with their schema version: `class OrderCreated(DomainEvent, version=1)`. The
-    event type is the class name. Fields that a newer minor writer added are ignored when read.
+    Subclasses are declared with their schema version: `class OrderCreated(DomainEvent, version=2)`. The event type
+    is the class name. There is one class a type, its newest version; older ones are lifted to it when they are read
+    (upcasting.py). Fields that a newer writer added are ignored when read.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -36,7 +38,15 @@ class DomainEvent(BaseModel):
 
 
 class UnknownEvent(ValueError):
-    """No class is registered for this event type and schema version."""
+    """Nothing here can read events of this type and schema version. Always one of the two below."""
+
+
+class UnknownEventType(UnknownEvent):
+    """No class is registered for this event type."""
+
+
+class NewerEventVersion(UnknownEvent):
+    """A newer program wrote this event: its schema version is above the newest one that is known here."""
 
 
 class MalformedEvent(ValueError):
@@ -44,28 +54,76 @@ class MalformedEvent(ValueError):
 
 
 class EventRegistry:
-    """Which class reads which (type, schema version)."""
+    """The event types of a service or a topic: a class for the newest version of each, upcasters for the older ones.
 
-    def __init__(self, events: Iterable[type[DomainEvent]]) -> None:
-        self._classes = {(cls.event_type, cls.schema_version): cls for cls in events}
+    Raises TypeError when a type is registered twice or a version is below 1, BrokenChain (a TypeError) when a version
+    has no way up to the newest one.
+    """
+
+    def __init__(self, events: Iterable[type[DomainEvent]], *, upcasters: Iterable[Upcaster] = ()) -> None:
+        self._newest: dict[str, type[DomainEvent]] = {}
+        for cls in events:
+            if cls.event_type in self._newest:
+                raise TypeError(f"{cls.event_type} is registered twice: only its newest version has a class")
+            if cls.schema_version < 1:
+                raise TypeError(f"{cls.event_type} version {cls.schema_version}: versions start at 1")
+            self._newest[cls.event_type] = cls
+        self._classes = {(cls.event_type, cls.schema_version): cls for cls in self._newest.values()}
+        self._chains = chains({name: cls.schema_version for name, cls in self._newest.items()}, upcasters)
 
     @property
     def classes(self) -> list[type[DomainEvent]]:
-        """Every registered event class."""
+        """Every registered event class, each its type's newest version."""
         return list(self._classes.values())
 
-    def decode(self, event_type: str, schema_version: int, data: bytes) -> DomainEvent:
-        """The event that `data` (JSON) holds.
+    def unknown(self, event_type: str, schema_version: int) -> UnknownEvent | None:
+        """Why events of this type and version can't be read here, and what helps; None when they can."""
+        newest = self._newest.get(event_type)
+        if newest is None:
+            return UnknownEventType(
+                f"{event_type} version {schema_version}: this program knows no event of that type;"
+                " deploy one that does"
+            )
+        if not 1 <= schema_version <= newest.schema_version:
+            return NewerEventVersion(
+                f"{event_type} version {schema_version} was written by a newer program, this one knows versions up to"
+                f" {newest.schema_version}: deploy one that knows version {schema_version}"
+            )
+        return None
 
-        Raises UnknownEvent when nobody declared that type and version, MalformedEvent when the data do not fit.
+    def decode(self, event_type: str, schema_version: int, data: bytes) -> DomainEvent:
+        """The event that `data` (JSON) holds, as the newest version of its type.
+
+        Raises UnknownEvent when nobody declared that type and version, MalformedEvent when the data do not fit or
+        can't be lifted.
         """
         cls = self._classes.get((event_type, schema_version))
         if cls is None:
-            raise UnknownEvent(f"no event class for {event_type} version {schema_version}")
+            cls, data = self._lift(event_type, schema_version, data)
         try:
             return cls.model_validate_json(data)
         except ValueError as error:
             raise MalformedEvent(f"{event_type} version {schema_version}: {error}") from error
+
+    def _lift(self, event_type: str, schema_version: int, data: bytes) -> tuple[type[DomainEvent], bytes]:
+        """The class of the newest version, and the data as that version has them."""
+        if unknown := self.unknown(event_type, schema_version):
+            raise unknown
+        step = schema_version
+        try:
+            lifted = orjson.loads(data)
+            if not isinstance(lifted, dict):
+                raise TypeError(f"the data are no JSON object, but {type(lifted).__name__}")
+            for upcaster in self._chains[event_type, schema_version]:
+                step = upcaster.from_version
+                lifted = upcaster.lift(lifted)
+            # As JSON again, so that old and new versions are validated by the same rules.
+            return self._newest[event_type], orjson.dumps(lifted)
+        except Exception as error:  # whatever an upcaster raises, it is this event that can't be read
+            raise MalformedEvent(
+                f"{event_type} version {schema_version} can't be lifted from version {step} to {step + 1}:"
+                f" {type(error).__name__}: {error}"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import pytest
 
 from chassis.events import DomainEvent, EventRegistry, Metadata, RecordedEvent
 from chassis.record import Headers, MalformedRecord, from_record, to_record
+from chassis.upcasting import Upcaster
 
 EPOCH = UUID("018f0000-0000-7000-8000-000000000001")
 
@@ -16,7 +17,7 @@ class Painted(DomainEvent, version=3):
     colour: str
 
 
-REGISTRY = EventRegistry([Painted])
+REGISTRY = EventRegistry([Painted], upcasters=[Upcaster("Painted", old, dict) for old in (1, 2)])
 
 PAINTED = RecordedEvent(
     position=41,
