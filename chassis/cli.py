@@ -1,4 +1,4 @@
-"""The command line that every service has: `serve` and `migrate`."""
+"""The command line that every service has."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,30 +8,29 @@ from typing import Annotated, TypeVar
 import psycopg
 import typer
 
+from chassis.definition import ServiceDefinition
 from chassis.logging import configure_logging
-from chassis.migrations import MigrationError, Migrations, migrate
-from chassis.read_model import ReadModel
+from chassis.migrations import MigrationError, migrate
+from chassis.replay.cli import replay_commands
 from chassis.runner import run_service
 from chassis.service import Worker
 from chassis.settings import MigrationSettings, ServiceSettings, SettingsError, load
+from chassis.tools import Tools, first_line, misconfigured
 
 S = TypeVar("S", bound=ServiceSettings)
 
-MISCONFIGURED = 2  # the exit code for settings that are missing or malformed
-
 
 def service_cli(
-    name: str,
+    definition: ServiceDefinition,
     *,
     settings: type[S],
     service: Callable[[S], AbstractAsyncContextManager[Sequence[Worker]]],
-    migrations: Sequence[Migrations],
-    read_models: Sequence[ReadModel] = (),
 ) -> typer.Typer:
     """The commands of a service, for its __main__.py: `service_cli(...)()`.
 
     `service` is the composition root: a lifespan that opens the resources and yields the workers.
     """
+    name = definition.name
     app = typer.Typer(name=name, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     prefix = settings.model_config.get("env_prefix", "")
 
@@ -47,7 +46,7 @@ def service_cli(
         try:
             loaded = load(settings, roles=roles)
         except SettingsError as error:
-            raise _misconfigured(error) from None
+            raise misconfigured(error) from None
         raise typer.Exit(run_service(name, lambda: service(loaded), loaded))
 
     @app.command("migrate")
@@ -56,23 +55,16 @@ def service_cli(
         try:
             loaded = load(MigrationSettings, prefix=prefix)
         except SettingsError as error:
-            raise _misconfigured(error) from None
+            raise misconfigured(error) from None
         configure_logging(name, level=loaded.log_level, form=loaded.log_format)
         try:
-            applied = asyncio.run(migrate(loaded.migration_database_url, migrations, read_models))
+            applied = asyncio.run(
+                migrate(loaded.migration_database_url, definition.migrations, definition.read_models)
+            )
         except (psycopg.OperationalError, MigrationError) as error:
-            typer.echo(f"{name}: can't migrate: {_first_line(error)}", err=True)
+            typer.echo(f"{name}: can't migrate: {first_line(error)}", err=True)
             raise typer.Exit(1) from None
         typer.echo(f"{name}: {', '.join(applied) if applied else 'up to date'}")
 
+    app.add_typer(replay_commands(Tools(definition, settings)), name="replay")
     return app
-
-
-def _misconfigured(error: SettingsError) -> typer.Exit:
-    for line in error.lines:
-        typer.echo(line, err=True)
-    return typer.Exit(MISCONFIGURED)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from infra import replay_cli
 from infra.console import err, out, print_error, progress, status_json, status_table
 from infra.local.errors import StackError
 from infra.local.fetch import fetch, prune_cache
@@ -34,6 +35,7 @@ MILLRACE_KAFKA_PORT=19092 moves one; an error that names a port names its settin
 """
 
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app.add_typer(replay_cli.app, name="replay")
 Name = Annotated[str, typer.Argument(help="A component, as `millrace status` lists it.", show_default=False)]
 
 

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi
 from chassis.database import open_pool, open_read_only_pool
+from chassis.definition import Feed, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.probe import DatabaseProbe
@@ -21,6 +22,7 @@ from chassis.store import EventStore
 from chassis.wakeup import shared_wakeup
 from inventory_service import http, reactions
 from inventory_service.commands import ProductCommands
+from inventory_service.domain import PRODUCT, RESERVATION
 from inventory_service.grpc_server import InventoryServicer
 from inventory_service.http import InventoryResources
 from inventory_service.queries import StockQueries
@@ -32,6 +34,13 @@ from schemas.grpc.inventory_pb2_grpc import add_InventoryServicer_to_server
 from schemas.topics import INVENTORY, ORDERS
 
 TITLE = "Millrace inventory"
+DEFINITION = ServiceDefinition(
+    name="inventory-service",
+    topic=INVENTORY,
+    registry=INVENTORY_EVENTS,
+    feeds=[Feed(Stock(), INVENTORY_EVENTS)],
+    streams=[StreamKind("product-", PRODUCT), StreamKind("reservation-", RESERVATION)],
+)
 
 
 @asynccontextmanager
@@ -93,11 +102,5 @@ def grpc_server(settings: InventorySettings, queries: StockQueries) -> GrpcServe
 
 
 def cli() -> typer.Typer:
-    """`serve` and `migrate`."""
-    return service_cli(
-        "inventory-service",
-        settings=InventorySettings,
-        service=service,
-        migrations=[],
-        read_models=[Stock()],
-    )
+    """The service's command line."""
+    return service_cli(DEFINITION, settings=InventorySettings, service=service)

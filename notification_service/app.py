@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi
 from chassis.database import open_pool, open_read_only_pool
+from chassis.definition import Feed, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.probe import DatabaseProbe
@@ -23,6 +24,7 @@ from chassis.wakeup import shared_wakeup
 from notification_service import http, reactions
 from notification_service.contacts import Contacts
 from notification_service.delivery import Delivery
+from notification_service.domain import NOTIFICATION
 from notification_service.http import NotificationResources
 from notification_service.mailer import Mailer
 from notification_service.queries import NotificationQueries
@@ -34,6 +36,13 @@ from schemas.events.orders import ORDER_EVENTS
 from schemas.topics import NOTIFICATIONS, ORDERS
 
 TITLE = "Millrace notifications"
+DEFINITION = ServiceDefinition(
+    name="notification-service",
+    topic=NOTIFICATIONS,
+    registry=NOTIFICATION_EVENTS,
+    feeds=[Feed(Notifications(), NOTIFICATION_EVENTS)],
+    streams=[StreamKind("notification-", NOTIFICATION)],
+)
 
 
 @asynccontextmanager
@@ -91,11 +100,5 @@ def http_app(resources: NotificationResources, consumers: Sequence[Consumer]) ->
 
 
 def cli() -> typer.Typer:
-    """`serve` and `migrate`."""
-    return service_cli(
-        "notification-service",
-        settings=NotificationSettings,
-        service=service,
-        migrations=[],
-        read_models=[Notifications()],
-    )
+    """The service's command line."""
+    return service_cli(DEFINITION, settings=NotificationSettings, service=service)

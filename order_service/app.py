@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi, handler_for
 from chassis.database import Pool, open_pool, open_read_only_pool
+from chassis.definition import Feed, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.probe import DatabaseProbe
@@ -23,6 +24,7 @@ from chassis.topics import Topic
 from chassis.wakeup import shared_wakeup
 from order_service import http
 from order_service.commands import OrderCommands
+from order_service.domain import ORDER
 from order_service.grpc_server import OrdersServicer
 from order_service.http import OrderResources
 from order_service.prices import INVENTORY_DEADLINE, Prices
@@ -39,6 +41,20 @@ from schemas.topics import INVENTORY, ORDERS
 
 ORDERS_MODEL = Orders()
 CATALOGUE_MODEL = Catalogue()
+# Each version of it in a group of its own.
+CATALOGUE = Feed(
+    CATALOGUE_MODEL, INVENTORY_EVENTS, (INVENTORY,), consumer=f"order-service.{CATALOGUE_MODEL.schema}"
+)
+DEFINITION = ServiceDefinition(
+    name="order-service",
+    topic=ORDERS,
+    registry=ORDER_EVENTS,
+    feeds=[
+        Feed(ORDERS_MODEL, ORDER_EVENTS),
+        CATALOGUE,
+    ],
+    streams=[StreamKind("order-", ORDER)],
+)
 
 
 @asynccontextmanager
@@ -70,11 +86,10 @@ async def service(settings: OrderSettings) -> AsyncIterator[Sequence[Worker]]:
 
 def consumers(pool: Pool, store: EventStore, kafka: str, inventory: Topic = INVENTORY) -> list[Consumer]:
     """What hears inventory: the saga, and the catalogue (each version of it in a group of its own)."""
-    catalogue = f"order-service.{CATALOGUE_MODEL.schema}"
-    feed = handler_for(CATALOGUE_MODEL)
+    feed = handler_for(CATALOGUE.model)
     return [
         Consumer(saga.name, [inventory], INVENTORY_EVENTS, saga, pool, store, bootstrap_servers=kafka),
-        Consumer(catalogue, [inventory], INVENTORY_EVENTS, feed, pool, bootstrap_servers=kafka),
+        Consumer(CATALOGUE.consumer, [inventory], INVENTORY_EVENTS, feed, pool, bootstrap_servers=kafka),
     ]
 
 
@@ -101,11 +116,5 @@ def grpc_server(settings: OrderSettings, queries: OrderQueries) -> GrpcServer:
 
 
 def cli() -> typer.Typer:
-    """`serve` and `migrate`."""
-    return service_cli(
-        "order-service",
-        settings=OrderSettings,
-        service=service,
-        migrations=[],
-        read_models=[ORDERS_MODEL, CATALOGUE_MODEL],
-    )
+    """The service's command line."""
+    return service_cli(DEFINITION, settings=OrderSettings, service=service)

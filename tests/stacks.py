@@ -16,6 +16,7 @@ import pytest
 from infra.containers.engine import why_no_engine
 from infra.containers.stack import ContainerStack
 from infra.local.home import Home
+from infra.local.programs import Ran
 from infra.local.stack import Stack
 from infra.topology import Topology, free_topology
 from tests.e2e.platform import Platform
@@ -43,6 +44,7 @@ class AnyStack(Protocol):
     async def kill(self, name: str) -> None: ...
     async def pause(self, name: str) -> None: ...
     async def resume(self, name: str) -> None: ...
+    async def tool(self, service: str, *arguments: str) -> Ran: ...
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from chassis.cli import service_cli
 from chassis.consumer import asyncapi
 from chassis.database import open_pool, open_read_only_pool
+from chassis.definition import Feed, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.migrations import Migrations
@@ -25,6 +26,7 @@ from schemas.grpc.users_pb2_grpc import add_UsersServicer_to_server
 from schemas.topics import USERS
 from user_service import http
 from user_service.commands import UserCommands
+from user_service.domain import USER
 from user_service.grpc_server import UsersServicer
 from user_service.http import UserResources
 from user_service.privacy import Privacy, PrivacyKeys
@@ -33,7 +35,14 @@ from user_service.read_models.users import Users
 from user_service.settings import UserSettings
 
 TITLE = "Millrace users"
-MIGRATIONS = [Migrations("user_service", "user_service.migrations")]
+DEFINITION = ServiceDefinition(
+    name="user-service",
+    topic=USERS,
+    registry=USER_EVENTS,
+    feeds=[Feed(Users(), USER_EVENTS)],
+    streams=[StreamKind("user-", USER)],
+    migrations=[Migrations("user_service", "user_service.migrations")],
+)
 
 
 @asynccontextmanager
@@ -89,7 +98,5 @@ def grpc_server(settings: UserSettings, contacts: CurrentContacts) -> GrpcServer
 
 
 def cli() -> typer.Typer:
-    """`serve` and `migrate`."""
-    return service_cli(
-        "user-service", settings=UserSettings, service=service, migrations=MIGRATIONS, read_models=[Users()]
-    )
+    """The service's command line."""
+    return service_cli(DEFINITION, settings=UserSettings, service=service)

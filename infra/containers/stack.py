@@ -24,6 +24,7 @@ from infra.containers.service import ServiceContainer, migrate
 from infra.local.component import Progress, silent
 from infra.local.errors import StackError
 from infra.local.ports import free_ports
+from infra.local.programs import Ran
 from infra.local.stack import Credentials, together
 from infra.topology import Service, Topology, container_topology
 
@@ -127,6 +128,15 @@ class ContainerStack:
         program = f"import socket; socket.create_connection({address}, timeout=2)"
         result = await asyncio.to_thread(self.component(name).definition.exec, ["python", "-c", program])
         return result.exit_code == 0
+
+    async def tool(self, service: str, *arguments: str) -> Ran:
+        """Runs one of a service's own commands (`replay list`, `audit` ...) in its running container."""
+        container = self.component(service).container
+        package = f"{service}_service"
+        code, (out, err) = await asyncio.to_thread(
+            container.exec_run, ["python", "-m", package, *arguments], demux=True
+        )
+        return Ran(code, (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace"))
 
     async def replace(self, name: str) -> None:
         """A rolling replacement: a second container of the service takes over, then the first one is stopped."""

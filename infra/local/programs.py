@@ -1,11 +1,41 @@
-"""Runs a program to its end: the one-shot helpers of the local stack (initdb, psql, format, migrate)."""
+"""Runs a program to its end: the one-shot helpers of the local stack (initdb, psql, format, migrate, replay)."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.errors import StackError
 from infra.local.process import Command, identity
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a program ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def capture(command: Command) -> Ran:
+    """Runs a program to its end, whatever its exit code is. Killed when the caller is cancelled."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(part) for part in command.argv),
+        env=command.environment(),
+        cwd=command.cwd,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return Ran(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
 async def run(

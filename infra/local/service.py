@@ -38,6 +38,11 @@ class ServiceProcess(Component):
     def command(self) -> Command:
         return Command((sys.executable, "-m", self._package, "serve"), env=self._serve_env, cwd=REPOSITORY)
 
+    def tool_command(self, *arguments: str) -> Command:
+        """One of the service's own commands (`replay list`, `audit` ...), with the service's settings."""
+        argv = (sys.executable, "-m", self._package, *arguments)
+        return Command(argv, env=self._serve_env, cwd=REPOSITORY)
+
     async def migrate(self) -> None:
         """Brings its database up to date. Raises StackError with the program's output when that fails."""
         argv = (sys.executable, "-m", self._package, "migrate")

@@ -24,6 +24,7 @@ from infra.local.kafka import Kafka
 from infra.local.mailbox import Mailbox
 from infra.local.ports import require_free
 from infra.local.postgres import Postgres
+from infra.local.programs import Ran, capture
 from infra.local.secrets import Secrets
 from infra.local.service import ServiceProcess
 from infra.local.status import ComponentStatus, status_of
@@ -119,6 +120,17 @@ class Stack:
     async def resume(self, name: str) -> None:
         """Lets a frozen component go on (SIGCONT)."""
         self.component(name).resume()
+
+    async def tool(self, service: str, *arguments: str) -> Ran:
+        """Runs one of a service's own commands (`replay list`, `audit` ...) to its end, beside the service."""
+        return await capture(self.service(service).tool_command(*arguments))
+
+    def service(self, name: str) -> ServiceProcess:
+        """One of the services. Raises StackError, with the names there are, for any other."""
+        try:
+            return self._services[name]
+        except KeyError:
+            raise StackError(f"no service '{name}'; there are: {', '.join(self._services)}") from None
 
     async def status(self) -> list[ComponentStatus]:
         """How each component is, now."""

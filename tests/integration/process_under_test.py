@@ -13,12 +13,15 @@ from fastapi import FastAPI, Request
 from pydantic_settings import SettingsConfigDict
 
 from chassis.cli import service_cli
+from chassis.definition import ServiceDefinition
+from chassis.events import EventRegistry
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.logging import get_logger
 from chassis.probe import DatabaseProbe
 from chassis.service import Health, Role, Worker
 from chassis.settings import ServiceSettings
+from chassis.topics import Topic
 
 log = get_logger(__name__)
 
@@ -92,4 +95,7 @@ async def service(settings: SettingsUnderTest) -> AsyncIterator[Sequence[Worker]
 
 
 if __name__ == "__main__":
-    service_cli("tested-service", settings=SettingsUnderTest, service=service, migrations=[])()
+    nothing = ServiceDefinition(
+        "tested-service", Topic("tested.events"), EventRegistry([]), feeds=[], streams=[]
+    )
+    service_cli(nothing, settings=SettingsUnderTest, service=service)()

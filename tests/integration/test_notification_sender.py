@@ -18,8 +18,7 @@ from tests.integration.notification_kit import Rig, notification_rig
 from tests.integration.service_kit import running
 from tests.integration.user_kit import ADA, UserService, as_customer, serve, settings_for
 from tests.support import eventually
-from user_service.app import MIGRATIONS
-from user_service.read_models.users import Users
+from user_service.app import DEFINITION as USER_SERVICE
 from user_service.settings import UserSettings
 
 REQUESTED, DELAYED = "NotificationRequested", "NotificationDelayed"
@@ -30,7 +29,7 @@ SENT, FAILED = "NotificationSent", "NotificationFailed"
 async def user_settings(postgres: PostgresServer) -> AsyncIterator[UserSettings]:
     """For a user service with a migrated database of its own; it doesn't run yet."""
     database = await postgres.create_database()
-    await migrate(database.migrator, MIGRATIONS, [Users()])
+    await migrate(database.migrator, USER_SERVICE.migrations, USER_SERVICE.read_models)
     yield settings_for(database)
     await postgres.drop_database(database.name)
 

@@ -35,8 +35,7 @@ from tests.integration.service_kit import running
 from tests.integration.user_kit import serve as serve_users
 from tests.integration.user_kit import settings_for as user_settings_for
 from tests.support import eventually
-from user_service.app import MIGRATIONS as USER_MIGRATIONS
-from user_service.read_models.users import Users
+from user_service.app import DEFINITION as USER_SERVICE
 
 PRICE = Money(amount=1250, currency="EUR")
 OPERATOR = {"X-Operator-Id": "olga"}
@@ -140,7 +139,7 @@ async def platform(
     monkeypatch.setattr(app, "NOTIFICATIONS", notifications_events)
     await ensure_topics(kafka.bootstrap_servers, [orders_events, notifications_events])
     user_database = await postgres.create_database()
-    await migrate(user_database.migrator, USER_MIGRATIONS, [Users()])
+    await migrate(user_database.migrator, USER_SERVICE.migrations, USER_SERVICE.read_models)
     await migrate(database.migrator, [], [Notifications()])
     user_settings = user_settings_for(user_database)
     mail = MailServer()

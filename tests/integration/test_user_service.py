@@ -16,14 +16,13 @@ from chassis.topics import ensure_topics
 from infra.testing import DatabaseUrls, KafkaServer
 from schemas.topics import USERS
 from tests.integration.user_kit import ADA, OPERATOR, UserService, as_customer, serve, settings_for
-from user_service.app import MIGRATIONS
-from user_service.read_models.users import Users
+from user_service.app import DEFINITION
 
 
 @pytest.fixture
 async def users(database: DatabaseUrls) -> AsyncIterator[UserService]:
     """All but the relay: no broker is needed."""
-    await migrate(database.migrator, MIGRATIONS, [Users()])
+    await migrate(database.migrator, DEFINITION.migrations, DEFINITION.read_models)
     async with serve(settings_for(database), frozenset({Role.HTTP, Role.GRPC, Role.CONSUMERS})) as users:
         yield users
 
@@ -31,7 +30,7 @@ async def users(database: DatabaseUrls) -> AsyncIterator[UserService]:
 @pytest.fixture
 async def commands_only(database: DatabaseUrls) -> AsyncIterator[UserService]:
     """Nothing is projected: read models stay empty."""
-    await migrate(database.migrator, MIGRATIONS, [Users()])
+    await migrate(database.migrator, DEFINITION.migrations, DEFINITION.read_models)
     async with serve(settings_for(database), frozenset({Role.HTTP, Role.GRPC})) as users:
         yield users
 
@@ -185,7 +184,7 @@ async def test_no_personal_data_in_the_clear_in_the_database_or_the_topic(
     database: DatabaseUrls, kafka: KafkaServer
 ) -> None:
     await ensure_topics(kafka.bootstrap_servers, [USERS])
-    await migrate(database.migrator, MIGRATIONS, [Users()])
+    await migrate(database.migrator, DEFINITION.migrations, DEFINITION.read_models)
     secret = uuid4().hex
     contact = {"name": f"Name {secret}", "email": f"{secret}@example.com"}
     async with serve(settings_for(database, kafka.bootstrap_servers), frozenset(Role)) as users:
@@ -205,7 +204,7 @@ async def test_no_personal_data_in_the_clear_in_the_database_or_the_topic(
 
 
 async def test_who_only_reads_gets_no_keys(database: DatabaseUrls) -> None:
-    await migrate(database.migrator, MIGRATIONS, [Users()])
+    await migrate(database.migrator, DEFINITION.migrations, DEFINITION.read_models)
     allowed = (
         "SELECT has_table_privilege('millrace_reader', 'events', 'SELECT'),"
         " has_table_privilege('millrace_reader', 'privacy_keys', 'SELECT')"

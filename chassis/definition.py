@@ -1,0 +1,69 @@
+"""What a service is made of, in one declaration: events, topic, kinds of streams, read models and their sources.
+
+`app.py` declares it once; the workers, the migrations, and the replay and audit commands all read it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chassis.decider import Decider
+from chassis.events import EventRegistry
+from chassis.migrations import Migrations
+from chassis.read_model import ReadModel
+from chassis.topics import Topic
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A read model and where its events come from: topics, or without any the service's own store.
+
+    `registry` decodes the source's events. `consumer` is the name of the consumer that feeds the live copy from the
+    topics: its group, and the key of its rows in the database.
+    """
+
+    model: ReadModel
+    registry: EventRegistry
+    topics: tuple[Topic, ...] = ()
+    consumer: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.topics) != bool(self.consumer):
+            raise ValueError(
+                f"read model {self.model.name}: topics need a consumer, and a consumer needs topics"
+            )
+
+    @property
+    def source(self) -> str:
+        """For people: `own store`, or the topics."""
+        return ", ".join(topic.name for topic in self.topics) or "own store"
+
+
+@dataclass(frozen=True)
+class StreamKind:
+    """A kind of stream: the ids that begin with `prefix` (`order-`), folded by `decider`."""
+
+    prefix: str
+    decider: Decider[Any, Any]
+
+
+@dataclass(frozen=True)
+class ServiceDefinition:
+    """One service. `name` is order-service and the like; `topic` is the copy of its store."""
+
+    name: str
+    topic: Topic
+    registry: EventRegistry
+    feeds: Sequence[Feed]
+    streams: Sequence[StreamKind]
+    migrations: Sequence[Migrations] = ()
+
+    @property
+    def source(self) -> str:
+        """The CloudEvents source of its events."""
+        return f"/{self.name}"
+
+    @property
+    def read_models(self) -> list[ReadModel]:
+        """All of its read models."""
+        return [feed.model for feed in self.feeds]

@@ -1,0 +1,1 @@
+"""Replay: rebuild any state from the events, at any version, while the service runs. See docs/replay.md."""

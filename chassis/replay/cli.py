@@ -1,0 +1,18 @@
+"""The `replay` commands of a service. Each command is a module of its own; this one puts them together."""
+
+import typer
+
+from chassis.tools import Tools
+
+HELP = "Rebuild read models, look into the past, fill a topic again: from the events, while the service runs."
+
+
+def replay_commands(tools: Tools) -> typer.Typer:
+    """The group `replay`."""
+    app = typer.Typer(help=HELP, no_args_is_help=True)
+
+    @app.callback()
+    def about() -> None:
+        """Replay."""
+
+    return app

@@ -1,0 +1,77 @@
+"""What the one-shot commands of a service (replay, audit) share: settings, and errors as one line with an exit code."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn, TypeVar
+
+import psycopg
+import typer
+from aiokafka.errors import KafkaError
+from psycopg_pool import PoolTimeout
+
+from chassis.definition import ServiceDefinition
+from chassis.logging import configure_logging
+from chassis.settings import ServiceSettings, SettingsError, load
+
+T = TypeVar("T")
+
+FAILED = 1  # the exit code of a command that found something wrong, or could not do what was asked
+MISCONFIGURED = 2  # settings that are missing or malformed, or a wrong command line
+INTERRUPTED = 130
+
+
+class ToolError(Exception):
+    """What was asked for can't be done. The message is one line: what is wrong, what there is, what to do."""
+
+
+class Tools:
+    """Gives the commands of one service their settings, runs them, and shows their errors."""
+
+    def __init__(self, definition: ServiceDefinition, settings: type[ServiceSettings]) -> None:
+        self.definition = definition
+        self._settings = settings
+
+    def run(self, work: Callable[[ServiceSettings], Coroutine[Any, Any, T]]) -> T:
+        """Run `work` with the settings of the environment and return what it returns.
+
+        Ends the process with one line on stderr when settings are missing (2), for a ToolError, and when Postgres
+        or Kafka does not do its part (1), and when interrupted (130).
+        """
+        settings = self._load()
+        configure_logging(self.definition.name, level="error", form="console")
+        try:
+            return asyncio.run(work(settings))
+        except ToolError as error:
+            self.fail(str(error))
+        except PoolTimeout:
+            self.fail(f"no database answers for {self.definition.name}: is its Postgres running?")
+        except psycopg.Error as error:
+            self.fail(f"Postgres: {first_line(error)}")
+        except (KafkaError, OSError) as error:
+            self.fail(f"Kafka at {settings.kafka_bootstrap_servers}: {first_line(error)}")
+        except KeyboardInterrupt:
+            self.fail("interrupted", INTERRUPTED)
+
+    def fail(self, message: str, code: int = FAILED) -> NoReturn:
+        """End the process with one line on stderr."""
+        typer.echo(f"{self.definition.name}: {message}", err=True)
+        sys.exit(code)
+
+    def _load(self) -> ServiceSettings:
+        try:
+            return load(self._settings)
+        except SettingsError as error:
+            raise misconfigured(error) from None
+
+
+def misconfigured(error: SettingsError) -> typer.Exit:
+    """Say which settings are wrong; returns what ends the command."""
+    for line in error.lines:
+        typer.echo(line, err=True)
+    return typer.Exit(MISCONFIGURED)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says in its first line; its class when it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
