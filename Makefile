@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-header --universal --python-versio
 UV_ALONE := awk '/^[^ ]/ {wanted = /^uv==/} wanted' requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status fetch test lint format proto lock clean
+.PHONY: help demo up down status fetch test lint format proto schemas lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ format: $(READY)  ## Format the code and fix what can be fixed
 
 proto: $(READY)  ## Generate the gRPC code anew
 	$(BIN)/python -m schemas.grpc.generate
+
+schemas: $(READY)  ## Publish the JSON Schemas of new event versions
+	@$(BIN)/python -m schemas.publish
 
 lock: $(READY)  ## Resolve pyproject.toml into requirements.lock, and each service's part of it
 	$(COMPILE) --all-extras -o requirements.lock
