@@ -1,7 +1,7 @@
 """The event store: append with an expected version, read a stream, read everything in order."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, LiteralString, Self
 from uuid import UUID
@@ -14,7 +14,9 @@ from chassis.events import EventRegistry, RecordedEvent
 from chassis.store import rows
 from chassis.store.appending import AppendRequest, append_group
 from chassis.store.group_commit import GroupCommit
-from chassis.store.model import Appended, StreamAppend
+from chassis.store.model import Appended, Shard, StreamAppend
+from chassis.store.read_ahead import read_ahead
+from chassis.store.rows import StreamRow
 from chassis.wakeup import Wakeup
 
 
@@ -30,7 +32,7 @@ class EventStore:
     ) -> None:
         self.wakeup = wakeup or Wakeup()
         self._pool = pool
-        self._registry = registry
+        self.registry = registry
         self._group_commit = GroupCommit(pool, on_commit=self.wakeup.notify)
 
     async def __aenter__(self) -> Self:
@@ -72,7 +74,7 @@ class EventStore:
         """The stream's events after `after_version`, in version order; none when it does not exist."""
         async with self._pool.connection() as connection:
             return await rows.fetch_events(
-                connection, rows.OF_STREAM, (stream_id, after_version, limit), self._registry
+                connection, rows.OF_STREAM, (stream_id, after_version, limit), self.registry
             )
 
     async def read_streams(
@@ -82,24 +84,71 @@ class EventStore:
         streams: dict[str, list[RecordedEvent]] = {stream_id: [] for stream_id in after_versions}
         parameters = (list(after_versions), list(after_versions.values()))
         async with self._connection(connection) as borrowed:
-            for event in await rows.fetch_events(borrowed, rows.OF_STREAMS, parameters, self._registry):
+            for event in await rows.fetch_events(borrowed, rows.OF_STREAMS, parameters, self.registry):
                 streams[event.stream_id].append(event)
         return streams
 
     async def read_all(
-        self, *, after: int, limit: int, connection: Connection | None = None
+        self,
+        *,
+        after: int,
+        limit: int,
+        until: int | None = None,
+        shard: Shard | None = None,
+        connection: Connection | None = None,
     ) -> list[RecordedEvent]:
-        """At most `limit` events after position `after`, in position order.
+        """At most `limit` events after position `after`, in position order; with `until`, none behind that position.
 
-        Whoever reads on from the last position never misses an event: positions become visible in order.
+        Whoever reads on from the last position never misses an event: positions become visible in order. With
+        `shard`, only the events of its streams: the last one's position then says nothing of how far the store
+        was read, once fewer than `limit` came.
         """
         async with self._connection(connection) as borrowed:
-            return await rows.fetch_events(borrowed, rows.OF_ALL, (after, limit), self._registry)
+            query, parameters = rows.of_all(after, limit, until, shard)
+            return await rows.fetch_events(borrowed, query, parameters, self.registry)
+
+    async def batches(
+        self, *, after: int = 0, until: int | None = None, shard: Shard | None = None, size: int = 10_000
+    ) -> AsyncGenerator[list[RecordedEvent], None]:
+        """All events behind `after`, as by `read_all`, in batches of `size`; ends when there are no more.
+
+        The next batch is read, on a connection that it keeps to itself, while the caller works on this one. Close
+        it (contextlib.aclosing) when you leave it early.
+        """
+
+        async def read(last: RecordedEvent | None) -> list[RecordedEvent]:
+            return await self.read_all(
+                after=last.position if last else after,
+                limit=size,
+                until=until,
+                shard=shard,
+                connection=connection,
+            )
+
+        async with self._pool.connection() as connection, aclosing(read_ahead(read)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def stream_pages(
+        self, *, prefix: str = "", until: int | None = None, shard: Shard | None = None, size: int = 5_000
+    ) -> AsyncGenerator[list[StreamRow], None]:
+        """All events, stream by stream and in version order, in pages of `size`: a stream may go on in the next page.
+
+        Only of streams whose id begins with `prefix`, and only up to position `until`. Reads ahead as `batches`.
+        """
+
+        async def read(last: StreamRow | None) -> list[StreamRow]:
+            after = (last[0], last[1]) if last else ("", 0)
+            return await rows.fetch_rows(connection, *rows.by_stream(after, prefix, size, until, shard))
+
+        async with self._pool.connection() as connection, aclosing(read_ahead(read)) as pages:
+            async for page in pages:
+                yield page
 
     async def find(self, event_ids: Sequence[UUID]) -> list[RecordedEvent]:
         """Those of the events that exist, in position order."""
         async with self._pool.connection() as connection:
-            return await rows.fetch_events(connection, rows.BY_ID, (list(event_ids),), self._registry)
+            return await rows.fetch_events(connection, rows.BY_ID, (list(event_ids),), self.registry)
 
     async def head(self) -> int:
         """The position of the last event; 0 when there is none."""

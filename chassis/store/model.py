@@ -36,6 +36,21 @@ class Appended:
     replayed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of `count` parts of a store: the streams whose hash falls to `index` (0 to count - 1).
+
+    Whole streams, about as many events in each. The hash is Postgres' own: the same on one server, not for ever.
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(f"shard {self.index} of {self.count}: expected an index from 0 to count - 1")
+
+
 class WrongExpectedVersion(Exception):
     """Somebody else appended to the stream. `actual` is its version (0: it does not exist)."""
 
