@@ -22,7 +22,7 @@ from psycopg import sql
 from infra.local.home import Home
 from infra.local.kafka import Kafka
 from infra.local.ports import Port, free_ports
-from infra.local.postgres import Postgres
+from infra.local.postgres import SETTINGS, Postgres
 from infra.local.process import ManagedProcess
 
 SERVICE_ROLE = "test_service"
@@ -62,15 +62,17 @@ class KafkaServer(Kafka):
 class PostgresServer(Postgres):
     """A Postgres server of its own. `start`, `stop`, `kill` and `restart` are coroutines; ports and data stay."""
 
-    def __init__(self, home: Home, name: str = "postgres") -> None:
+    def __init__(self, home: Home, name: str = "postgres", *, fsync: bool = True) -> None:
+        """Without `fsync` it is faster. A killed server loses nothing by that, only a machine without power would."""
         super().__init__(name, home, Port(free_ports(1)[0], "port"), password=secrets.token_urlsafe())
+        self.settings = SETTINGS | {"fsync": "on" if fsync else "off"}
         self._service_password = secrets.token_urlsafe()
         self._migrator_password = secrets.token_urlsafe()
 
     async def create_database(self, name: str | None = None, service: str = SERVICE_ROLE) -> DatabaseUrls:
         """A new empty database with the roles of infra/postgres/bootstrap.sql."""
         database = name or unique("test")
-        await self.ensure_database(database)
+        await self._create_empty(database)
         await self.bootstrap(database, service, self._service_password, self._migrator_password)
         return DatabaseUrls(
             name=database,
@@ -78,6 +80,13 @@ class PostgresServer(Postgres):
             migrator=self.url_for(f"{service}_migrator", self._migrator_password, database),
             superuser=self.superuser_url(database),
         )
+
+    async def _create_empty(self, name: str) -> None:
+        # Copying the template's files takes 20 ms; the default, writing its pages to the log one by one, 200 ms.
+        async with await psycopg.AsyncConnection.connect(self.superuser_url(), autocommit=True) as connection:
+            await connection.execute(
+                sql.SQL("CREATE DATABASE {} STRATEGY file_copy").format(sql.Identifier(name))
+            )
 
     async def drop_database(self, name: str) -> None:
         """Removes the database, and with it every connection to it."""

@@ -33,7 +33,7 @@ def kafka(test_home: Home) -> KafkaServer:
 @pytest.fixture(scope="session")
 def postgres(test_home: Home) -> PostgresServer:
     """A running server: `await postgres.create_database()` for more databases than `database`."""
-    server = PostgresServer(test_home)
+    server = PostgresServer(test_home, fsync=False)
     asyncio.run(server.start())
     return server
 

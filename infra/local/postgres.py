@@ -10,6 +10,7 @@ import shutil
 import signal
 import stat
 import subprocess
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -56,6 +57,7 @@ class Postgres(Component):
     """A PostgreSQL server. Its superuser is `postgres` with the given password."""
 
     stop_signal = signal.SIGINT  # "fast shutdown": does not wait for clients to leave, unlike SIGTERM
+    settings: Mapping[str, str] = SETTINGS
 
     def __init__(self, name: str, home: Home, port: Port, password: str) -> None:
         super().__init__(name, home, port)
@@ -75,7 +77,7 @@ class Postgres(Component):
         return self.url_for(SUPERUSER, self._password, database)
 
     def command(self) -> Command:
-        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in self.settings.items() for part in ("-c", f"{name}={value}")]
         argv: list[str | Path] = [binaries() / "postgres", "-D", self._data, "-p", str(self.port), *options]
         return Command(argv, env={}, cwd=self._data, user=server_user())
 
