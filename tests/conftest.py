@@ -1,18 +1,46 @@
 """Fixtures for every test: a real Kafka and a real Postgres a session, a fresh database a test.
 
-The servers start when the first test asks for them. A test that stops one starts it again before it ends
-(`await kafka.stop()`, `await kafka.start()`: coroutines; address and data stay the same).
+The servers start together with the first test, when any test asks for them: those that need none come first. A test that
+stops a server starts it again before it ends (`await kafka.stop()`, `await kafka.start()`: coroutines; address and data
+stay the same).
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import cached_property
+from typing import TypeVar
 
 import pytest
 
+from infra.local.component import Component
 from infra.local.home import Home
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, temporary_home
 
 pytest_plugins = ["tests.stacks"]
+
+Server = TypeVar("Server", bound=Component)
+
+
+class Servers:
+    """The session's servers. Each starts, in a thread, when somebody first looks at it."""
+
+    def __init__(self, home: Home, threads: Executor) -> None:
+        self._home = home
+        self._threads = threads
+
+    @cached_property
+    def kafka(self) -> Future[KafkaServer]:
+        return self._threads.submit(_started, KafkaServer(self._home))
+
+    @cached_property
+    def postgres(self) -> Future[PostgresServer]:
+        return self._threads.submit(_started, PostgresServer(self._home, fsync=False))
+
+
+def _started(server: Server) -> Server:
+    asyncio.run(server.start())
+    return server
 
 
 @pytest.fixture(scope="session")
@@ -23,19 +51,30 @@ def test_home() -> Iterator[Home]:
 
 
 @pytest.fixture(scope="session")
-def kafka(test_home: Home) -> KafkaServer:
-    """A running broker: `kafka.bootstrap_servers`, `await kafka.create_topic(partitions=3)`."""
-    server = KafkaServer(test_home)
-    asyncio.run(server.start())
-    return server
+def servers(test_home: Home) -> Iterator[Servers]:
+    with ThreadPoolExecutor() as threads:
+        yield Servers(test_home, threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _start_ahead(request: pytest.FixtureRequest) -> None:
+    """What a later test will wait for starts now."""
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    for name in ("kafka", "postgres"):
+        if name in wanted:
+            getattr(request.getfixturevalue("servers"), name)
 
 
 @pytest.fixture(scope="session")
-def postgres(test_home: Home) -> PostgresServer:
+def kafka(servers: Servers) -> KafkaServer:
+    """A running broker: `kafka.bootstrap_servers`, `await kafka.create_topic(partitions=3)`."""
+    return servers.kafka.result()
+
+
+@pytest.fixture(scope="session")
+def postgres(servers: Servers) -> PostgresServer:
     """A running server: `await postgres.create_database()` for more databases than `database`."""
-    server = PostgresServer(test_home, fsync=False)
-    asyncio.run(server.start())
-    return server
+    return servers.postgres.result()
 
 
 @pytest.fixture
