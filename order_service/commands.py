@@ -26,7 +26,7 @@ class OrderCommands:
         self._history = history
 
     async def place(
-        self, customer_id: UUID, items: Sequence[Item], context: CommandContext
+        self, customer_id: UUID, items: Sequence[Item], channel: str, context: CommandContext
     ) -> Committed[Order | None]:
         """A new order with a new id. A repeat with the same idempotency key gives the first order again.
 
@@ -34,7 +34,7 @@ class OrderCommands:
         """
         known = await self._prices.of(item.sku for item in items)
         order_id = new_id()
-        command = PlaceOrder(order_id, customer_id, items, known.prices)
+        command = PlaceOrder(order_id, customer_id, items, known.prices, channel)
         try:
             return await self._handler.create(order_stream(order_id), command, context)
         except CommandRefused as refusal:

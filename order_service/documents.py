@@ -44,6 +44,7 @@ class OrderDocument(BaseModel):
     order_id: UUID
     customer_id: UUID
     status: Status
+    channel: str
     lines: list[OrderLine]
     total: Money
     reason: str | None
@@ -85,6 +86,7 @@ def order_document(row: OrderRow) -> dict[str, Any]:
         "order_id": row.order_id,
         "customer_id": row.customer_id,
         "status": row.status,
+        "channel": row.channel,
         "lines": orjson.Fragment(row.lines),
         "total": {"amount": row.total_amount, "currency": row.currency},
         "reason": row.reason,

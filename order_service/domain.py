@@ -19,6 +19,7 @@ from uuid import UUID
 from chassis.decider import CommandRefused, Decider
 from chassis.events import DomainEvent
 from schemas.events.orders import (
+    UNKNOWN_CHANNEL,
     OrderCancelled,
     OrderConfirmed,
     OrderCreated,
@@ -53,6 +54,7 @@ class Order:
     lines: tuple[OrderLine, ...]
     total: Money
     status: Status
+    channel: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,14 @@ class Item:
 class PlaceOrder:
     """A customer orders these items, at the prices of this moment. Items of the same SKU become one line.
 
-    A SKU without a price is one that nobody sells.
+    A SKU without a price is one that nobody sells. `channel` is the sales channel that the order came through.
     """
 
     order_id: UUID
     customer_id: UUID
     items: Sequence[Item]
     prices: Mapping[str, Money]
+    channel: str = UNKNOWN_CHANNEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,9 @@ def decide(order: Order | None, command: Command) -> Sequence[DomainEvent]:
 def evolve(order: Order | None, event: DomainEvent) -> Order | None:
     """The order after `event`."""
     if isinstance(event, OrderCreated):
-        return Order(event.order_id, event.customer_id, event.lines, event.total, Status.PENDING)
+        return Order(
+            event.order_id, event.customer_id, event.lines, event.total, Status.PENDING, event.channel
+        )
     status = _STATUS_AFTER.get(type(event))
     return order if order is None or status is None else replace(order, status=status)
 
@@ -154,7 +159,11 @@ def _place(order: Order | None, command: PlaceOrder) -> Sequence[DomainEvent]:
     lines = _priced(_merged(command.items), command.prices)
     return [
         OrderCreated(
-            order_id=command.order_id, customer_id=command.customer_id, lines=lines, total=_total(lines)
+            order_id=command.order_id,
+            customer_id=command.customer_id,
+            lines=lines,
+            total=_total(lines),
+            channel=command.channel,
         )
     ]
 

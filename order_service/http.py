@@ -1,7 +1,7 @@
 """The HTTP door of the order service. Customers see and change their own orders, operators everybody's."""
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from fastapi import Depends, Query, Request, Response
@@ -25,6 +25,7 @@ from order_service.commands import OrderCommands, PricesUnavailable
 from order_service.documents import ChangedOrder, OrderDocument, OrderList, PlacedOrder
 from order_service.domain import MAX_LINES, MAX_QUANTITY, Item, Order, Status
 from order_service.queries import OrderHistory, OrderQueries
+from schemas.events.orders import UNKNOWN_CHANNEL
 
 REFUSALS: Final = {"order_not_found": 404}
 
@@ -38,6 +39,8 @@ _BLAMED: Final = {
 
 Sku = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9._-]{0,63}$")]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
+# What this shop sells through today: strict at the door, while the event can hold any channel (see SalesChannel).
+Channel = Literal["web", "app", "phone", "marketplace"]
 
 
 class LineBody(RequestBody):
@@ -51,6 +54,9 @@ class PlaceOrderBody(RequestBody):
     """What is ordered. Lines of the same SKU become one."""
 
     lines: Annotated[list[LineBody], Field(min_length=1, max_length=MAX_LINES)]
+    channel: Channel | None = Field(
+        None, description='which sales channel the order came through; "unknown" when it is left out'
+    )
 
 
 class CancelBody(RequestBody):
@@ -118,7 +124,7 @@ async def place_order(body: PlaceOrderBody, placing: Annotated[Placing, Depends(
     items = [Item(line.sku, line.quantity) for line in body.lines]
     try:
         committed = await resources.commands.place(
-            actor.customer_id, items, placing.command.context(actor, body)
+            actor.customer_id, items, body.channel or UNKNOWN_CHANNEL, placing.command.context(actor, body)
         )
     except CommandRefused as refusal:
         raise _blame(refusal, body) from refusal

@@ -35,9 +35,13 @@ def require_key(key: str | None) -> str:
 
 
 def fingerprint(path: str, body: BaseModel | None) -> str:
-    """What makes two requests the same: the path and the body as it was understood (not its spelling)."""
+    """What makes two requests the same: the path and the body as it was understood (not its spelling).
+
+    What was left out doesn't count, so that a repeat is still the same request after a deployment that added an
+    optional field to the body.
+    """
     digest = hashlib.sha256(path.encode())
     digest.update(b"\n")
     if body is not None:
-        digest.update(body.__pydantic_serializer__.to_json(body))
+        digest.update(body.__pydantic_serializer__.to_json(body, exclude_none=True))
     return digest.hexdigest()

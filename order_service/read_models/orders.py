@@ -31,13 +31,14 @@ class Orders(ReadModel):
     """One row an order. `version` and `position` are those of the last event in it."""
 
     name = "orders"
-    version = 1
+    version = 2  # 2: channel
     # The status is in no index on purpose: a change of status then rewrites one row and no index (HOT).
     tables: LiteralString = """
         CREATE TABLE orders (
             order_id         uuid        PRIMARY KEY,
             customer_id      uuid        NOT NULL,
             status           text        NOT NULL,
+            channel          text        NOT NULL,
             lines            json        NOT NULL,
             total_amount     bigint      NOT NULL,
             currency         text        NOT NULL,
@@ -65,15 +66,15 @@ class Orders(ReadModel):
 
 
 _INSERT: LiteralString = """
-    INSERT INTO orders (order_id, customer_id, status, lines, total_amount, currency, reason, shortages, carrier,
-                        tracking_code, version, position, created_position, created_at, updated_at)
-    SELECT order_id, customer_id, status, lines::json, total_amount, currency, reason, shortages::json, carrier,
-           tracking_code, version, position, created_position, created_at, updated_at
-    FROM unnest(%(order_id)s::uuid[], %(customer_id)s::uuid[], %(status)s::text[], %(lines)s::text[],
+    INSERT INTO orders (order_id, customer_id, status, channel, lines, total_amount, currency, reason, shortages,
+                        carrier, tracking_code, version, position, created_position, created_at, updated_at)
+    SELECT order_id, customer_id, status, channel, lines::json, total_amount, currency, reason, shortages::json,
+           carrier, tracking_code, version, position, created_position, created_at, updated_at
+    FROM unnest(%(order_id)s::uuid[], %(customer_id)s::uuid[], %(status)s::text[], %(channel)s::text[], %(lines)s::text[],
                 %(total_amount)s::bigint[], %(currency)s::text[], %(reason)s::text[], %(shortages)s::text[],
                 %(carrier)s::text[], %(tracking_code)s::text[], %(version)s::int[], %(position)s::bigint[],
                 %(created_position)s::bigint[], %(created_at)s::timestamptz[], %(updated_at)s::timestamptz[])
-         AS new (order_id, customer_id, status, lines, total_amount, currency, reason, shortages, carrier,
+         AS new (order_id, customer_id, status, channel, lines, total_amount, currency, reason, shortages, carrier,
                  tracking_code, version, position, created_position, created_at, updated_at)
 """
 
@@ -160,6 +161,7 @@ def _created_columns(changes: Sequence[_Change]) -> dict[str, list[Any]]:
     created = [change.created for change in changes if change.created is not None]
     return {
         "customer_id": [event.customer_id for event in created],
+        "channel": [event.channel for event in created],
         "lines": [_lines.dump_json(event.lines).decode() for event in created],
         "total_amount": [event.total.amount for event in created],
         "currency": [event.total.currency for event in created],

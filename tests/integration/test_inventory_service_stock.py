@@ -51,6 +51,7 @@ def created(lines: Mapping[str, int], order_id: UUID | None = None) -> OrderCrea
         customer_id=CUSTOMER,
         lines=tuple(OrderLine(sku=sku, quantity=n, unit_price=ONE_EURO) for sku, n in lines.items()),
         total=ONE_EURO,
+        channel="web",
     )
 
 

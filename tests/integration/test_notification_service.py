@@ -108,7 +108,7 @@ class Platform:
 def history(customer: UUID, order: UUID, *, shipped: bool = False) -> list[DomainEvent]:
     lines = (OrderLine(sku="TEA-1", quantity=2, unit_price=PRICE),)
     events: list[DomainEvent] = [
-        OrderCreated(order_id=order, customer_id=customer, lines=lines, total=PRICE.times(2)),
+        OrderCreated(order_id=order, customer_id=customer, lines=lines, total=PRICE.times(2), channel="web"),
         OrderConfirmed(order_id=order, customer_id=customer),
     ]
     if shipped:

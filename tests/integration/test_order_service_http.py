@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,7 +10,7 @@ import pytest
 
 from infra.testing import DatabaseUrls
 from order_service.domain import ConfirmOrder, RejectOrder
-from schemas.events.orders import Shortage
+from schemas.events.orders import Shortage, order_stream
 from tests.integration.order_room import OPERATOR, Room, as_customer, open_room
 from tests.support import eventually
 
@@ -56,6 +57,7 @@ async def test_a_customer_reads_their_own_write(room: Room) -> None:
         "order_id": placed.json()["order_id"],
         "customer_id": str(room.customer),
         "status": "pending",
+        "channel": "unknown",
         "lines": [TEA_LINE],
         "total": {"amount": 1000, "currency": "EUR"},
         "reason": None,
@@ -64,6 +66,22 @@ async def test_a_customer_reads_their_own_write(room: Room) -> None:
         "tracking_code": None,
         "version": 1,
     }
+
+
+async def test_an_order_shows_the_sales_channel_that_it_came_through(room: Room) -> None:
+    body = {"lines": [{"sku": "TEA-1", "quantity": 1}], "channel": "marketplace"}
+    headers = {**as_customer(room.customer), "Idempotency-Key": "k"}
+    placed = (await room.http.post("/orders", json=body, headers=headers)).json()
+    assert (await room.order(placed["order_id"])).json()["channel"] == "marketplace"
+
+
+async def test_a_repeat_from_before_the_body_had_a_channel_is_still_the_same_request(room: Room) -> None:
+    """An order that was placed just before a deployment is repeated just after it."""
+    body = '{"lines":[{"sku":"TEA-1","quantity":2}]}'
+    fingerprint = sha256(b"/orders\n" + body.encode()).hexdigest()
+    first = await room.placed(key="basket-7")
+    (event,) = await room.store.read_stream(order_stream(first))
+    assert event.metadata.idempotency_fingerprint == fingerprint
 
 
 async def test_a_read_that_waits_in_vain_names_the_version_reached(room: Room) -> None:
@@ -125,6 +143,7 @@ async def test_a_total_beyond_what_money_holds_is_refused(room: Room) -> None:
         ({"lines": [{"sku": "TEA-1", "quantity": 1, "price": 1}]}, "lines[0].price"),
         ({"lines": [{"sku": "TEA-1", "quantity": 1}], "total": 1}, "total"),
         ({"lines": "TEA-1"}, "lines"),
+        ({"lines": [{"sku": "TEA-1", "quantity": 1}], "channel": "pigeon"}, "channel"),
     ],
 )
 async def test_an_order_that_is_wrong_names_the_field(room: Room, body: dict[str, Any], field: str) -> None:
@@ -359,7 +378,7 @@ async def test_the_history_names_every_event_and_who_caused_it(room: Room) -> No
     answer = await room.http.get(f"/orders/{order_id}/events", headers=as_customer(room.customer))
     created, cancelled = answer.json()["events"]
     assert answer.headers["ETag"] == '"2"'
-    assert (created["type"], created["version"], created["schema_version"]) == ("OrderCreated", 1, 1)
+    assert (created["type"], created["version"], created["schema_version"]) == ("OrderCreated", 1, 2)
     assert created["data"]["lines"] == [TEA_LINE]
     assert (created["correlation_id"], created["actor"]) == ("checkout-1", f"customer:{room.customer}")
     assert (cancelled["type"], cancelled["actor"]) == ("OrderCancelled", "operator:olga")

@@ -40,7 +40,7 @@ def happened(what: str, order_id: UUID, customer_id: UUID) -> DomainEvent:
     match what:
         case "created":
             line = OrderLine(sku="TEA-1", quantity=2, unit_price=PRICE)
-            return OrderCreated(**ids, lines=(line,), total=PRICE.times(2))
+            return OrderCreated(**ids, lines=(line,), total=PRICE.times(2), channel="phone")
         case "confirmed":
             return OrderConfirmed(**ids)
         case "rejected":
@@ -94,7 +94,7 @@ async def test_any_batch_size_gives_the_same_rows(database: DatabaseUrls, size: 
         assert row["lines"] == [
             {"sku": "TEA-1", "quantity": 2, "unit_price": {"amount": 500, "currency": "EUR"}}
         ]
-        assert (row["total_amount"], row["currency"]) == (1000, "EUR")
+        assert (row["total_amount"], row["currency"], row["channel"]) == (1000, "EUR", "phone")
         shortage = {"sku": "TEA-1", "requested": 2, "available": 1}
         assert row["shortages"] == ([shortage] if "rejected" in life else None)
         shipping = ("DHL", "JD01") if "shipped" in life else (None, None)

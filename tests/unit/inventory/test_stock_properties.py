@@ -123,6 +123,7 @@ def order(number: int, lines: dict[str, int]) -> OrderCreated:
             OrderLine(sku=sku, quantity=quantity, unit_price=ONE_EURO) for sku, quantity in lines.items()
         ),
         total=ONE_EURO,
+        channel="web",
     )
 
 

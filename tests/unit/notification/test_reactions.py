@@ -36,7 +36,7 @@ def test_every_order_event_is_told() -> None:
 
 def test_a_created_order_with_its_total() -> None:
     lines = (OrderLine(sku="TEA-1", quantity=2, unit_price=PRICE),)
-    event = OrderCreated(order_id=ORDER, customer_id=ADA, lines=lines, total=PRICE.times(2))
+    event = OrderCreated(order_id=ORDER, customer_id=ADA, lines=lines, total=PRICE.times(2), channel="web")
     assert created(event) == hears("order_created", PRICE.times(2))
 
 

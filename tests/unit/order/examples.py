@@ -24,7 +24,11 @@ def line(sku: str = "TEA-1", quantity: int = 2, price: int = 500, currency: str 
 
 
 created = OrderCreated(
-    order_id=ORDER_ID, customer_id=ALICE, lines=(line(),), total=Money(amount=1000, currency="EUR")
+    order_id=ORDER_ID,
+    customer_id=ALICE,
+    lines=(line(),),
+    total=Money(amount=1000, currency="EUR"),
+    channel="unknown",
 )
 confirmed = OrderConfirmed(order_id=ORDER_ID, customer_id=ALICE)
 shortage = Shortage(sku="TEA-1", requested=2, available=1)

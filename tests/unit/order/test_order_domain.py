@@ -1,6 +1,7 @@
 """What an order does with each command, at each point of its life."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -56,8 +57,14 @@ class TestPlacing:
                     customer_id=ALICE,
                     lines=(line("TEA-1", 5, price=500), line("MUG-1", 1, price=900)),
                     total=Money(amount=3400, currency="EUR"),
+                    channel="unknown",
                 )
             ]
+        )
+
+    def test_a_placed_order_keeps_its_sales_channel(self) -> None:
+        given(ORDER).when(replace(place(Item("TEA-1", 2)), channel="app")).then(
+            [created.model_copy(update={"channel": "app"})]
         )
 
     def test_merged_items_may_reach_the_limit_of_a_line(self) -> None:
