@@ -1,0 +1,119 @@
+"""How far a replay is, how fast it goes, and how long it will take."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+_WINDOW = 10.0  # seconds over which the rate is taken
+_SPREAD = 30.0  # seconds whose rates tell how much it varies
+_STRETCH = 3.0  # seconds
+_STEP = 0.5  # seconds between two samples
+
+
+class Stage(StrEnum):
+    """What a rebuild is doing."""
+
+    BUILDING = "building"
+    CATCHING_UP = "catching up"
+    COMPARING = "comparing"
+    TAKING_OVER = "taking over"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the work that has a progress of its own: a shard of the store, a partition of a topic."""
+
+    name: str
+    done: int
+    total: int
+
+    @property
+    def fraction(self) -> float:
+        """0.0 to 1.0"""
+        return min(1.0, self.done / self.total) if self.total > 0 else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the work is. `done` and `total` count events; `detail` says what it waits for, if it does."""
+
+    stage: Stage
+    parts: Sequence[Part]
+    detail: str = ""
+
+    @property
+    def done(self) -> int:
+        return sum(part.done for part in self.parts)
+
+    @property
+    def total(self) -> int:
+        return sum(part.total for part in self.parts)
+
+    @property
+    def percent(self) -> int:
+        """0 to 100; 100 only when nothing is left."""
+        return int(100 * Part("all", self.done, self.total).fraction)
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def unheard(progress: Progress) -> None:
+    """For whoever does not want to know."""
+
+
+class Pace:
+    """The rate of the last seconds, and a range for the time that is left.
+
+    A single number would pretend: the rate varies with the size of the events, the disk, the other work of the
+    machine. The range comes from the rates of the last half minute, less the slowest and the fastest tenth.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def note(self, done: int) -> None:
+        """So many are done now."""
+        now = self._clock()
+        if self._samples and done < self._samples[-1][1]:
+            self._samples.clear()  # another stage, another count
+        if len(self._samples) >= 2 and now - self._samples[-2][0] < _STEP:
+            self._samples.pop()
+        self._samples.append((now, done))
+        while now - self._samples[0][0] > _SPREAD:
+            self._samples.popleft()
+
+    @property
+    def rate(self) -> float | None:
+        """Events per second over the last seconds; None while there is too little to tell."""
+        if not self._samples:
+            return None
+        now, done = self._samples[-1]
+        return _rate(next(s for s in self._samples if now - s[0] <= _WINDOW), (now, done))
+
+    def left(self, remaining: int) -> tuple[float, float] | None:
+        """Seconds until `remaining` more are done: at best, at worst. None while there is too little to tell."""
+        if remaining <= 0:
+            return 0.0, 0.0
+        rates = sorted(rate for rate in self._rates() if rate > 0)
+        if len(rates) < 3:
+            return None
+        slow, fast = rates[len(rates) // 10], rates[-1 - len(rates) // 10]
+        return remaining / fast, remaining / slow
+
+    def _rates(self) -> Iterator[float]:
+        """Rates over stretches that are long enough to hold some batches: between two commits nothing moves."""
+        samples = list(self._samples)
+        for end in samples:
+            start = next((one for one in reversed(samples) if end[0] - one[0] >= _STRETCH), None)
+            if start is not None and (rate := _rate(start, end)) is not None:
+                yield rate
+
+
+def _rate(before: tuple[float, int], after: tuple[float, int]) -> float | None:
+    seconds = after[0] - before[0]
+    return (after[1] - before[1]) / seconds if seconds > 0 else None
