@@ -53,12 +53,13 @@ def history(events: Sequence[RecordedEvent], limit: int) -> dict[str, Any]:
     shown = events[:limit]
     more = len(events) > limit
     return {
-        "events": [_document(event) for event in shown],
+        "events": [event_document(event) for event in shown],
         "next_cursor": encode_cursor(shown[-1].version) if more else None,
     }
 
 
-def _document(event: RecordedEvent) -> dict[str, Any]:
+def event_document(event: RecordedEvent) -> dict[str, Any]:
+    """An EventDocument."""
     return {
         "version": event.version,
         "type": event.event_type,

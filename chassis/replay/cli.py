@@ -2,6 +2,7 @@
 
 import typer
 
+from chassis.replay import stream_command
 from chassis.tools import Tools
 
 HELP = "Rebuild read models, look into the past, fill a topic again: from the events, while the service runs."
@@ -15,4 +16,5 @@ def replay_commands(tools: Tools) -> typer.Typer:
     def about() -> None:
         """Replay."""
 
+    stream_command.add_to(app, tools)
     return app

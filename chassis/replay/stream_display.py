@@ -1,0 +1,115 @@
+"""How a stream's past is shown: a page for people, a document for programs."""
+
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import orjson
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from chassis.http.history import event_document
+from chassis.replay.time_travel import Change, Past, Step
+
+_LONGEST_WORD = 44  # characters; what is longer (a sealed value, a token) is nothing to read
+_LONGEST_VALUE = 400
+
+
+def as_json(past: Past) -> str:
+    """All of it. Sealed data stay sealed."""
+    document = {
+        "service": past.service,
+        "stream_id": past.stream_id,
+        "version": past.version,
+        "current_version": past.current_version,
+        "state": past.state,
+        "events": [_event(step) for step in past.steps],
+    }
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+
+
+def _event(step: Step) -> dict[str, Any]:
+    # Data as the store has them, parsed here only to be indented with the rest.
+    event = event_document(step.event) | {"data": orjson.loads(step.event.data)}
+    return event | {
+        "changes": [{"field": each.field, "old": each.old, "new": each.new} for each in step.changes]
+    }
+
+
+def show(past: Past) -> None:
+    """The events, each with what it changed, and below them the state."""
+    # A file or a pipe has no width; 80 columns would cut what nobody wraps.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console.print(_headline(past))
+    left_out = past.version - len(past.steps)
+    if left_out:
+        noun = "event is" if left_out == 1 else "events are"
+        console.print(
+            f"\n[dim]{left_out:,} earlier {noun} not shown: --last {past.version} or --json shows all[/dim]"
+        )
+    for step in past.steps:
+        console.print()
+        console.print(_step(step))
+    console.print(f"\n[bold]State at version {past.version}[/bold]")
+    console.print(_state(past.state))
+
+
+def _headline(past: Past) -> Text:
+    line = Text.assemble((past.stream_id, "bold"), f"  {past.service}, version {past.version}")
+    if past.version < past.current_version:
+        line.append(f" of {past.current_version}", "yellow")
+    return line
+
+
+def _step(step: Step) -> Group:
+    event = step.event
+    title = Text.assemble((f"{event.version:>4}  ", "dim"), (event.event_type, "bold cyan"))
+    if event.schema_version > 1:
+        title.append(f" v{event.schema_version}", "dim")
+    title.append(f"  {_moment(event.recorded_at)}  position {event.position}")
+    who = f"by {event.metadata.actor or 'nobody named'}, correlation {event.metadata.correlation_id}"
+    return Group(
+        title, Padding(Text(who, "dim"), (0, 0, 0, 6)), Padding(_changes(step.changes), (0, 0, 0, 6))
+    )
+
+
+def _changes(changes: Iterable[Change]) -> Table:
+    table = _grid()
+    for change in changes:
+        new = Text.assemble(("→ ", "dim"), (_value(change.new), "green"))
+        old = Text() if change.old is None else Text.assemble((_value(change.old), "red"), " ")
+        table.add_row(change.field, old + new)
+    if not table.rows:
+        table.add_row(Text("changed nothing", "dim"), "")
+    return table
+
+
+def _state(state: Any) -> Padding:
+    table = _grid()
+    fields = state.items() if isinstance(state, dict) else [("", state)]
+    for name, value in fields:
+        table.add_row(name, Text(_value(value)))
+    return Padding(table, (0, 0, 0, 6))
+
+
+def _grid() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03} UTC"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "—"
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    if isinstance(value, str) and len(text) > _LONGEST_WORD and " " not in text:
+        return f"{text[:16]}… ({len(text)} characters)"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}… ({len(text)} characters)"
