@@ -6,7 +6,7 @@ from typing import Any, LiteralString
 from psycopg.types.string import ByteaBinaryLoader
 
 from chassis.database import Connection
-from chassis.events import EventRegistry, Metadata, RecordedEvent
+from chassis.events import EventRegistry, RecordedEvent
 from chassis.store.model import Shard
 
 _EVENTS: LiteralString = """
@@ -37,6 +37,7 @@ _STREAM_ORDER: LiteralString = " ORDER BY e.stream_id, e.version LIMIT %b"
 _BY_STREAM = _STREAM_PAGE + _STREAM_ORDER
 _BY_STREAM_OF_SHARD = _STREAM_PAGE + _IN_SHARD + _STREAM_ORDER
 BY_ID = _EVENTS + "WHERE e.event_id = ANY(%b::uuid[]) ORDER BY e.position"
+AT = _EVENTS + "WHERE e.position = ANY(%b::bigint[]) ORDER BY e.position"
 
 _END = 2**63 - 1
 
@@ -66,7 +67,8 @@ async def fetch_events(
     connection: Connection, query: LiteralString, parameters: Sequence[Any], registry: EventRegistry
 ) -> list[RecordedEvent]:
     """The events that `query` (one of the above) selects."""
-    return [_event(row, registry) for row in await fetch_rows(connection, query, parameters)]
+    make = RecordedEvent.from_row
+    return [make(row, registry) for row in await fetch_rows(connection, query, parameters)]
 
 
 async def fetch_rows(
@@ -77,19 +79,3 @@ async def fetch_rows(
     cursor.adapters.register_loader("json", ByteaBinaryLoader)
     await cursor.execute(query, parameters, prepare=True)
     return await cursor.fetchall()
-
-
-def _event(row: tuple[Any, ...], registry: EventRegistry) -> RecordedEvent:
-    position, stream_id, version, event_id, event_type, schema_version, data, metadata, recorded_at = row
-    return RecordedEvent(
-        position=position,
-        stream_id=stream_id,
-        version=version,
-        event_id=event_id,
-        event_type=event_type,
-        schema_version=schema_version,
-        data=data,
-        metadata=Metadata.from_json(metadata),
-        recorded_at=recorded_at,
-        registry=registry,
-    )
