@@ -237,12 +237,14 @@ class ConsumerKit(StoreKit):
 
     @asynccontextmanager
     async def database_away(self) -> AsyncIterator[None]:
-        """Every connection is cut, and no new one is let in."""
+        """Every connection is cut, and no new one is let in; nobody waits long for one."""
+        patience, self.pool.timeout = self.pool.timeout, 0.5
         await self._admit(False)
         try:
             yield
         finally:
             await self._admit(True)
+            self.pool.timeout = patience
 
     async def _admit(self, connections: bool) -> None:
         admin_url = self.database.superuser.replace(f"/{self.database.name}", "/postgres")

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from chassis.backoff import Backoff
 from chassis.database import Pool, open_pool
 from chassis.events import DomainEvent, EventRegistry, Metadata, NewEvent
 from chassis.loop_worker import AdaptivePoll, LoopWorker
@@ -74,6 +75,7 @@ class RelayKit(StoreKit):
     topic: Topic
 
     def relay(self, *, topic: Topic | None = None, **options: Any) -> Relay:
+        options = {"backoff": Backoff(0.02, 0.2)} | options
         return Relay(
             self.pool,
             self.database.service,

@@ -191,6 +191,7 @@ async def test_it_waits_out_a_restart_of_its_database(kit: StoreKit, postgres: P
     async with running(projector):
         await kit.append("counter-1", 1)
         await caught_up(kit)
+        kit.pool.timeout = 0.5  # seconds that it waits for a connection
         await postgres.stop()
         await eventually(
             lambda: projector.state is ProjectorState.NO_DATABASE, 20.0, "it says what is missing"
