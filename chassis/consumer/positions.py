@@ -13,9 +13,17 @@ from chassis.database import Connection
 
 # A process that hangs with the rows locked must not hold up its successor; a lock that is held longer than
 # this is a transient fault, so it is shown and tried again.
+# Everybody who writes under the consumer's name shares the lock of that name until the commit; a take-over
+# (chassis/replay/take_over.py) keeps them all out, also from partitions that have no row yet.
 _SETTINGS = """
     SELECT set_config('lock_timeout', '10s', true),
-           set_config('idle_in_transaction_session_timeout', '20s', true)
+           set_config('idle_in_transaction_session_timeout', '20s', true),
+           pg_advisory_xact_lock_shared(hashtextextended('millrace consumer ' || %s::text, 0))
+"""
+_HOLD = """
+    SELECT set_config('lock_timeout', '10s', true),
+           set_config('idle_in_transaction_session_timeout', '20s', true),
+           pg_advisory_xact_lock(hashtextextended('millrace consumer ' || %s::text, 0))
 """
 _LOCK = """
     SELECT p.epoch, p.topic, p.generation, p.partition, p.position, p.next_offset
@@ -97,8 +105,13 @@ async def lock_and_read(connection: Connection, consumer: str, batch: Sequence[I
 
 async def lock_partition(connection: Connection, consumer: str, partition: Partition) -> None:
     """Locks the position rows of one partition against its consumer, until the end of the transaction."""
-    await connection.execute(_SETTINGS)
+    await connection.execute(_SETTINGS, (consumer,))
     await connection.execute(_LOCK, ([partition[0]], [partition[1]], consumer))
+
+
+async def hold(connection: Connection, consumer: str) -> None:
+    """Keeps everybody else from writing under this consumer's name, until the end of the transaction."""
+    await connection.execute(_HOLD, (consumer,))
 
 
 async def _read(
@@ -107,7 +120,7 @@ async def _read(
     # One round trip. Each statement has a snapshot of its own (READ COMMITTED), so the reads that come after
     # the lock see everything that its last holder committed.
     async with connection.pipeline():
-        await connection.execute(_SETTINGS)
+        await connection.execute(_SETTINGS, (consumer,))
         rows = await connection.execute(_LOCK, (*_columns(partitions, 2), consumer), binary=True)
         versions = await connection.execute(_VERSIONS, (consumer, streams), binary=True)
         parked = await connection.execute(_PARKED, (consumer, streams))

@@ -4,21 +4,21 @@ from collections.abc import Sequence
 
 from chassis.events import RecordedEvent
 from chassis.reactions import Handler
-from chassis.read_model import ReadModel
+from chassis.read_model import Copy, ReadModel
 from chassis.unit_of_work import UnitOfWork
 
 
-def handler_for(read_model: ReadModel) -> Handler:
-    """The handler that applies a consumer's batches to `read_model`."""
-    return _ReadModelHandler(read_model)
+def handler_for(read_model: ReadModel, copy: Copy = Copy.LIVE) -> Handler:
+    """The handler that applies a consumer's batches to this copy of `read_model`."""
+    return _ReadModelHandler(read_model, copy)
 
 
 class _ReadModelHandler:
-    def __init__(self, read_model: ReadModel) -> None:
+    def __init__(self, read_model: ReadModel, copy: Copy) -> None:
         self.handles = read_model.handles
         self._read_model = read_model
+        self._search_path = read_model.search_path(copy)
 
     async def __call__(self, batch: Sequence[RecordedEvent], unit: UnitOfWork) -> None:
-        search_path = f"{self._read_model.schema}, public"
-        await unit.connection.execute("SELECT set_config('search_path', %s, true)", (search_path,))
+        await unit.connection.execute("SELECT set_config('search_path', %s, true)", (self._search_path,))
         await self._read_model.apply(unit.connection, batch)

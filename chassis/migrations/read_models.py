@@ -3,7 +3,12 @@
 from psycopg import sql
 
 from chassis.database import Connection
-from chassis.read_model import ReadModel
+from chassis.read_model import Copy, ReadModel
+
+_REGISTER = """
+    INSERT INTO public.read_models (name, version, tables) VALUES (%s, %s, %s)
+    ON CONFLICT (name, version) DO UPDATE SET tables = excluded.tables
+"""
 
 
 async def create_read_model(connection: Connection, read_model: ReadModel) -> None:
@@ -12,20 +17,19 @@ async def create_read_model(connection: Connection, read_model: ReadModel) -> No
     The service may write them, readers may read them. A table gets a view of its name in `public` unless an
     earlier version has one: that goes on serving until the new version has caught up.
     """
+    await register_read_model(connection, read_model)
+    await connection.execute(
+        "SELECT public.create_read_model_copy(%s, %s, %s)",
+        (read_model.name, read_model.version, str(Copy.LIVE)),
+    )
     schema = sql.Identifier(read_model.schema)
-    await connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
-    await connection.execute(sql.SQL("SET LOCAL search_path TO {}, public").format(schema))
-    await connection.execute(read_model.tables.encode())
-    for grant in (
-        "GRANT USAGE ON SCHEMA {} TO millrace_service, millrace_reader",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {} TO millrace_service",
-        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {} TO millrace_service",
-        "GRANT SELECT ON ALL TABLES IN SCHEMA {} TO millrace_reader",
-    ):
-        await connection.execute(sql.SQL(grant).format(schema))
     for table in await _tables(connection, read_model.schema):
         await _create_view(connection, schema, table)
-    await connection.execute("SET LOCAL search_path TO DEFAULT")
+
+
+async def register_read_model(connection: Connection, read_model: ReadModel) -> None:
+    """Let the service have copies of it, with these tables."""
+    await connection.execute(_REGISTER, (read_model.name, read_model.version, read_model.tables))
 
 
 async def _tables(connection: Connection, schema: str) -> list[str]:

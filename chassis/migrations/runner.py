@@ -9,7 +9,7 @@ from importlib import resources
 from psycopg import AsyncConnection
 
 from chassis.database import Connection
-from chassis.migrations.read_models import create_read_model
+from chassis.migrations.read_models import create_read_model, register_read_model
 from chassis.read_model import ReadModel
 
 _FILE = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
@@ -100,6 +100,8 @@ async def _apply(connection: Connection, migration: _Migration, read_model: Read
         if row is not None:
             if row[0] != migration.checksum:
                 raise MigrationError(_changed(migration, read_model))
+            if read_model is not None:  # it may be older than the register
+                await register_read_model(connection, read_model)
             return False
         if read_model is not None:
             await create_read_model(connection, read_model)

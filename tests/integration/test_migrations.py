@@ -17,7 +17,12 @@ from infra.testing import DatabaseUrls, unique
 
 MakeSource = Callable[[dict[str, str]], Migrations]
 
-CHASSIS = ["chassis 0001 event_store", "chassis 0002 append_events", "chassis 0003 progress"]
+CHASSIS = [
+    "chassis 0001 event_store",
+    "chassis 0002 append_events",
+    "chassis 0003 progress",
+    "chassis 0004 read_model_copies",
+]
 
 
 class Totals(ReadModel):

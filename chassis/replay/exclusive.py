@@ -1,0 +1,34 @@
+"""One rebuild of a read model at a time."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from chassis.leader import LeaderSession, open_leader_session
+from chassis.read_model import ReadModel
+from chassis.replay.errors import ReplayError
+
+_HOLDER = """
+    SELECT a.backend_start FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND a.application_name = %s AND a.datname = current_database()
+"""
+
+
+class RebuildRunning(ReplayError):
+    """The read model is being rebuilt already. The message is one line for people."""
+
+
+@asynccontextmanager
+async def exclusive(url: str, model: ReadModel) -> AsyncIterator[LeaderSession]:
+    """Whoever rebuilds, rolls back or abandons this version of the read model does it alone, on a session of its own.
+
+    Raises RebuildRunning when another process does. The lock goes with its session, so a process that was killed
+    leaves nothing locked. It is no fence (see chassis.leader): `move_part` and the take-over are.
+    """
+    async with open_leader_session(url, f"rebuild {model.schema}") as session:
+        if not await session.try_lead():
+            row = await (
+                await session.connection.execute(_HOLDER, (f"millrace-rebuild {model.schema}",))
+            ).fetchone()
+            since = f" since {row[0]:%Y-%m-%d %H:%M:%S} UTC" if row else ""
+            raise RebuildRunning(f"{model.schema} is being rebuilt by another process{since}")
+        yield session

@@ -1,0 +1,142 @@
+"""The take-over: a copy that has caught up becomes the live one, in one transaction, while everything goes on.
+
+Readers. A schema's name changes in one row of the catalogue, and no table is locked. A statement that is under way
+goes on with the tables that it has opened: the old copy, complete. Any later one resolves the names anew, a prepared
+one too (Postgres plans it again, because the names' meaning changed), and finds the new copy, complete.
+
+Writers. A projector has the live checkpoint locked from the first statement of its transaction to the commit, a
+consumer holds its name (`positions.hold`) in the same way. `lock_live` takes the same locks. So a batch is either
+
+* committed before the take-over gets the lock: the engine reads the checkpoint behind the lock, and brings the new copy
+  to that position before it takes over; or
+* not begun: the writer waits in its first statement, and has looked at no table of the read model. When it goes on, its
+  next statement has a new snapshot and resolves `orders` to the new copy; and it goes on from the checkpoint that it
+  now reads, which is the new copy's.
+
+So no batch is applied to one copy and counted for the other. A writer that was frozen in the middle of its batch is
+waited for, not overtaken: `idle_in_transaction_session_timeout` bounds that.
+"""
+
+from collections.abc import Sequence
+
+from chassis.consumer import positions
+from chassis.database import Connection
+from chassis.definition import Feed
+from chassis.read_model import Copy, ReadModel
+from chassis.replay.builds import Part, delete_parts, lock_parts
+from chassis.replay.copies import (
+    checkpoint_name,
+    consumer_of,
+    delete_consumer,
+    is_live,
+    move_position,
+    offsets_of,
+    position_of,
+)
+
+_CREATE_CHECKPOINT = """
+    INSERT INTO public.projection_checkpoints (read_model, version, position) VALUES (%s, %s, 0) ON CONFLICT DO NOTHING
+"""
+_LOCK_CHECKPOINT = """
+    SELECT FROM public.projection_checkpoints WHERE read_model = %s AND version = %s FOR UPDATE
+"""
+_RENAME = (
+    "UPDATE public.consumer_positions SET consumer = %s WHERE consumer = %s",
+    "UPDATE public.consumer_streams SET consumer = %s WHERE consumer = %s",
+    "UPDATE public.parked_events SET consumer = %s WHERE consumer = %s",
+)
+
+
+class NotCaughtUp(Exception):
+    """The copy that should take over is behind the live one: bring it to the live one's position first."""
+
+
+async def lock_live(connection: Connection, feed: Feed) -> None:
+    """Keep the live copy as it is until the end of the transaction: its projector or consumer waits.
+
+    Must be the transaction's first statement, so that what is read next is what the last writer committed.
+    `position_of` and `offsets_of` (Copy.LIVE) then tell where it stands. Commit soon. Raises LockNotAvailable
+    (transient) when a writer keeps it for 10 seconds.
+    """
+    if feed.topics:
+        await positions.hold(connection, feed.consumer)
+        return
+    key = (checkpoint_name(feed.model, Copy.LIVE), feed.model.version)
+    await connection.execute("SET LOCAL lock_timeout = '10s'")
+    await connection.execute(_CREATE_CHECKPOINT, key)
+    await connection.execute(_LOCK_CHECKPOINT, key)
+
+
+async def take_over(connection: Connection, feed: Feed) -> None:
+    """The copy `next` becomes live, the live one becomes `previous`, an older previous one is discarded.
+
+    In the transaction of `lock_live`. Raises NotCaughtUp when `next` is behind the live copy; psycopg.Error when there
+    is none (ObjectNotInPrerequisiteState). Call `copies.sweep` after the commit.
+    """
+    model = feed.model
+    was_live = await is_live(connection, model)
+    # Another builder that believes to be the only one finishes its batch first, and its next one fails.
+    parts = await lock_parts(connection, model)
+    if feed.topics:
+        await positions.hold(connection, consumer_of(feed, Copy.NEXT))
+        await _refuse_behind(connection, feed, Copy.NEXT)
+        await delete_consumer(connection, consumer_of(feed, Copy.PREVIOUS))
+        if was_live:
+            await _rename_consumer(connection, feed.consumer, consumer_of(feed, Copy.PREVIOUS))
+        await _rename_consumer(connection, consumer_of(feed, Copy.NEXT), feed.consumer)
+    else:
+        await _take_over_checkpoint(connection, model, parts, was_live=was_live)
+    await delete_parts(connection, model)
+    await connection.execute("SELECT public.take_over_read_model_copy(%s, %s)", (model.name, model.version))
+
+
+async def roll_back(connection: Connection, feed: Feed) -> None:
+    """The live copy and the previous one change places. In the transaction of `lock_live`.
+
+    Raises NotCaughtUp when the previous one was not brought to the live one's position first, and
+    ObjectNotInPrerequisiteState when there is none.
+    """
+    model = feed.model
+    await connection.execute("SELECT public.roll_back_read_model_copy(%s, %s)", (model.name, model.version))
+    if feed.topics:
+        await _refuse_behind(connection, feed, Copy.PREVIOUS)
+        aside = f"{feed.consumer}.aside"
+        await _rename_consumer(connection, feed.consumer, aside)
+        await _rename_consumer(connection, consumer_of(feed, Copy.PREVIOUS), feed.consumer)
+        await _rename_consumer(connection, aside, consumer_of(feed, Copy.PREVIOUS))
+    else:
+        live = await position_of(connection, model, Copy.LIVE)
+        previous = await position_of(connection, model, Copy.PREVIOUS)
+        if previous < live:
+            raise NotCaughtUp(f"{model.schema_of(Copy.PREVIOUS)} is at {previous}, {model.schema} at {live}")
+        await move_position(connection, model, Copy.LIVE, previous)
+        await move_position(connection, model, Copy.PREVIOUS, live)
+
+
+async def _take_over_checkpoint(
+    connection: Connection, model: ReadModel, parts: Sequence[Part], *, was_live: bool
+) -> None:
+    reached = {part.position for part in parts}
+    live = await position_of(connection, model, Copy.LIVE)
+    if len(reached) != 1 or min(reached) < live:
+        raise NotCaughtUp(f"{model.schema_of(Copy.NEXT)} is at {sorted(reached)}, {model.schema} at {live}")
+    if was_live:
+        await move_position(connection, model, Copy.PREVIOUS, live)
+    await move_position(connection, model, Copy.LIVE, reached.pop())
+
+
+async def _refuse_behind(connection: Connection, feed: Feed, copy: Copy) -> None:
+    live = await offsets_of(connection, feed, Copy.LIVE)
+    reached = await offsets_of(connection, feed, copy)
+    behind = [
+        f"{topic}/{partition} at {reached.get((topic, partition), 0)} instead of {offset}"
+        for (topic, partition), offset in live.items()
+        if reached.get((topic, partition), 0) < offset
+    ]
+    if behind:
+        raise NotCaughtUp(f"{feed.model.schema_of(copy)} is behind {feed.model.schema}: {', '.join(behind)}")
+
+
+async def _rename_consumer(connection: Connection, before: str, after: str) -> None:
+    for statement in _RENAME:
+        await connection.execute(statement, (after, before))
