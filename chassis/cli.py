@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 import psycopg
 import typer
 
+from chassis.audit.cli import add_audit
 from chassis.definition import ServiceDefinition
 from chassis.logging import configure_logging
 from chassis.migrations import MigrationError, migrate
@@ -66,5 +67,7 @@ def service_cli(
             raise typer.Exit(1) from None
         typer.echo(f"{name}: {', '.join(applied) if applied else 'up to date'}")
 
-    app.add_typer(replay_commands(Tools(definition, settings)), name="replay")
+    tools = Tools(definition, settings)
+    app.add_typer(replay_commands(tools), name="replay")
+    add_audit(app, tools)
     return app

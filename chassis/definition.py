@@ -3,10 +3,11 @@
 `app.py` declares it once; the workers, the migrations, and the replay and audit commands all read it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chassis.audit.invariants import Invariant
 from chassis.decider import Decider
 from chassis.events import EventRegistry
 from chassis.migrations import Migrations
@@ -40,6 +41,19 @@ class Feed:
 
 
 @dataclass(frozen=True)
+class Listener:
+    """A consumer that answers events of `topics`, those whose types it `handles`, with events of its own service.
+
+    `consumer` is its group, and the key of its rows in the database.
+    """
+
+    consumer: str
+    registry: EventRegistry
+    topics: tuple[Topic, ...]
+    handles: frozenset[str]
+
+
+@dataclass(frozen=True)
 class StreamKind:
     """A kind of stream: the ids that begin with `prefix` (`order-`), folded by `decider`."""
 
@@ -49,7 +63,10 @@ class StreamKind:
 
 @dataclass(frozen=True)
 class ServiceDefinition:
-    """One service. `name` is order-service and the like; `topic` is the copy of its store."""
+    """One service. `name` is order-service and the like; `topic` is the copy of its store.
+
+    `invariants` makes, from the service's settings, what an audit checks of it (chassis/audit/invariants.py).
+    """
 
     name: str
     topic: Topic
@@ -57,11 +74,19 @@ class ServiceDefinition:
     feeds: Sequence[Feed]
     streams: Sequence[StreamKind]
     migrations: Sequence[Migrations] = ()
+    listeners: Sequence[Listener] = ()
+    invariants: Callable[[Any], Sequence[Invariant]] = lambda _settings: ()
 
     @property
     def source(self) -> str:
         """The CloudEvents source of its events."""
         return f"/{self.name}"
+
+    @property
+    def consumers(self) -> dict[str, tuple[Topic, ...]]:
+        """Every consumer of topics, listeners and those that feed read models, with its topics."""
+        feeds = {feed.consumer: feed.topics for feed in self.feeds if feed.topics}
+        return {listener.consumer: listener.topics for listener in self.listeners} | feeds
 
     @property
     def read_models(self) -> list[ReadModel]:

@@ -32,24 +32,24 @@ class Tools:
         self.definition = definition
         self._settings = settings
 
-    def run(self, work: Callable[[ServiceSettings], Coroutine[Any, Any, T]]) -> T:
+    def run(self, work: Callable[[ServiceSettings], Coroutine[Any, Any, T]], *, failed: int = FAILED) -> T:
         """Run `work` with the settings of the environment and return what it returns.
 
         Ends the process with one line on stderr when settings are missing (2), for a ToolError, and when Postgres
-        or Kafka does not do its part (1), and when interrupted (130).
+        or Kafka does not do its part (`failed`), and when interrupted (130).
         """
         settings = self._load()
         configure_logging(self.definition.name, level="error", form="console")
         try:
             return asyncio.run(work(settings))
         except ToolError as error:
-            self.fail(str(error))
+            self.fail(str(error), failed)
         except PoolTimeout:
-            self.fail(f"no database answers for {self.definition.name}: is its Postgres running?")
+            self.fail(f"no database answers for {self.definition.name}: is its Postgres running?", failed)
         except psycopg.Error as error:
-            self.fail(f"Postgres: {first_line(error)}")
+            self.fail(f"Postgres: {first_line(error)}", failed)
         except (KafkaError, OSError) as error:
-            self.fail(f"Kafka at {settings.kafka_bootstrap_servers}: {first_line(error)}")
+            self.fail(f"Kafka at {settings.kafka_bootstrap_servers}: {first_line(error)}", failed)
         except KeyboardInterrupt:
             self.fail("interrupted", INTERRUPTED)
 

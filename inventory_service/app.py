@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi
 from chassis.database import open_pool, open_read_only_pool
-from chassis.definition import Feed, ServiceDefinition, StreamKind
+from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.probe import DatabaseProbe
@@ -40,6 +40,7 @@ DEFINITION = ServiceDefinition(
     registry=INVENTORY_EVENTS,
     feeds=[Feed(Stock(), INVENTORY_EVENTS)],
     streams=[StreamKind("product-", PRODUCT), StreamKind("reservation-", RESERVATION)],
+    listeners=[Listener(reactions.stock.name, ORDER_EVENTS, (ORDERS,), reactions.stock.handles)],
 )
 
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi
 from chassis.database import open_pool, open_read_only_pool
-from chassis.definition import Feed, ServiceDefinition, StreamKind
+from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.probe import DatabaseProbe
@@ -42,6 +42,7 @@ DEFINITION = ServiceDefinition(
     registry=NOTIFICATION_EVENTS,
     feeds=[Feed(Notifications(), NOTIFICATION_EVENTS)],
     streams=[StreamKind("notification-", NOTIFICATION)],
+    listeners=[Listener(reactions.requests.name, ORDER_EVENTS, (ORDERS,), reactions.requests.handles)],
 )
 
 

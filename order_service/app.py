@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi, handler_for
 from chassis.database import Pool, open_pool, open_read_only_pool
-from chassis.definition import Feed, ServiceDefinition, StreamKind
+from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.probe import DatabaseProbe
@@ -54,6 +54,7 @@ DEFINITION = ServiceDefinition(
         CATALOGUE,
     ],
     streams=[StreamKind("order-", ORDER)],
+    listeners=[Listener(saga.name, INVENTORY_EVENTS, (INVENTORY,), saga.handles)],
 )
 
 

@@ -1,6 +1,6 @@
 """The event store: append with an expected version, read a stream, read everything in order."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, LiteralString, Self
@@ -149,6 +149,13 @@ class EventStore:
         """Those of the events that exist, in position order."""
         async with self._pool.connection() as connection:
             return await rows.fetch_events(connection, rows.BY_ID, (list(event_ids),), self.registry)
+
+    async def read_at(
+        self, positions: Collection[int], *, connection: Connection | None = None
+    ) -> list[RecordedEvent]:
+        """The events at these positions, as far as there are any, in position order."""
+        async with self._connection(connection) as borrowed:
+            return await rows.fetch_events(borrowed, rows.AT, (list(positions),), self.registry)
 
     async def head(self) -> int:
         """The position of the last event; 0 when there is none."""

@@ -1,0 +1,151 @@
+"""Check: the consumers. None is beyond the end of its log, none stands before a record that it can't take."""
+
+from collections.abc import Iterator, Mapping
+from typing import LiteralString
+
+from chassis.audit.cut import Cut, Progress
+from chassis.audit.findings import Finding, pending, violation
+from chassis.audit.records import Extent
+from chassis.consumer.incoming import Incoming, Partition
+from chassis.consumer.plan import Known, make_plan
+from chassis.database import Connection
+from chassis.topics import Topic
+
+_ROWS: LiteralString = """
+    SELECT epoch, topic, generation, partition, position, next_offset FROM consumer_positions WHERE consumer = %s
+"""
+_VERSIONS: LiteralString = (
+    "SELECT stream_id, version FROM consumer_streams WHERE consumer = %s AND stream_id = ANY(%s)"
+)
+_PARKED: LiteralString = (
+    "SELECT DISTINCT stream_id FROM parked_events WHERE consumer = %s AND stream_id = ANY(%s)"
+)
+
+
+class ConsumerCheck:
+    """One consumer: where it is in its topics, what it parked, and the first record that it has not taken yet."""
+
+    def __init__(self, consumer: str, topics: Mapping[str, Topic], progress: Progress) -> None:
+        self.consumer = consumer
+        self._topics = topics
+        self._progress = progress
+        self._unread: dict[Partition, Incoming] = {}
+
+    def next_offset(self, partition: Partition) -> int:
+        """What it reads next; 0 when it has not begun."""
+        return self._progress.next_offsets.get(partition, 0)
+
+    def parked(self, stream_id: str, version: int) -> str | None:
+        """The error class of the parking of that event, if it is parked."""
+        parked = self._progress.parked.get(stream_id)
+        if parked is None or parked.version is None or version < parked.version:
+            return None
+        return parked.error_class
+
+    def see(self, record: Incoming) -> None:
+        """A record of any topic, in offset order in each partition."""
+        if record.topic not in self._topics:
+            return
+        if record.source not in self._unread and record.offset >= self.next_offset(record.source):
+            self._unread[record.source] = record
+
+    def standing(self, cut: Cut) -> Iterator[Finding]:
+        """What the cut alone tells."""
+        for topic, extent in ((name, cut.extents[name]) for name in self._topics):
+            if extent is None:
+                yield violation(
+                    "no-topic",
+                    f"{self.consumer}: topic {topic} does not exist",
+                    "create it, then let its service fill it: millrace replay republish SERVICE; see docs/relay.md",
+                    consumer=self.consumer,
+                    topic=topic,
+                )
+            else:
+                yield from self._against(topic, extent)
+        for stream_id, parked in self._progress.parked.items():
+            yield pending(
+                "parked-stream",
+                f"{self.consumer}: {stream_id} is parked with {parked.events} events: {parked.error_class}: {parked.error}",
+                "mend the cause, then redrive the stream (docs/consumers.md)",
+                consumer=self.consumer,
+                stream=stream_id,
+                error_class=parked.error_class,
+            )
+
+    def unconsumed(self, topic: str, extent: Extent) -> int:
+        """How many records of the topic it has not read yet."""
+        return sum(
+            max(0, end - max(self.next_offset((topic, partition)), extent.starts[partition]))
+            for partition, end in extent.ends.items()
+        )
+
+    def _against(self, topic: str, extent: Extent) -> Iterator[Finding]:
+        for partition, end in extent.ends.items():
+            offset = self.next_offset((topic, partition))
+            if offset > end:
+                yield violation(
+                    "offset-beyond-end",
+                    f"{self.consumer}: reads {topic} partition {partition} on at offset {offset}, but it ends at {end}",
+                    "records were lost there: millrace replay republish the service that writes the topic",
+                    consumer=self.consumer,
+                    topic=topic,
+                    partition=partition,
+                    offset=offset,
+                )
+        if left := self.unconsumed(topic, extent):
+            yield pending(
+                "not-consumed",
+                f"{self.consumer}: {left} records of {topic} are not consumed yet",
+                consumer=self.consumer,
+                topic=topic,
+                records=left,
+            )
+
+    async def stopped(self, connection: Connection) -> list[Finding]:
+        """Partitions that stand before a record which can't be applied.
+
+        A second look, because the cut does not hold the versions of the streams: one snapshot of the offsets and
+        of these versions, which move in the same transaction. Whoever still stands where it stood at the cut is
+        judged by them just as it judges itself; whoever has moved on is not stopped.
+        """
+        streams = list({record.stream_id for record in self._unread.values()})
+        if not streams:
+            return []
+        async with connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            rows = await connection.execute(_ROWS, (self.consumer,))
+            positions = {
+                (epoch, topic, generation, partition): (position, offset)
+                async for epoch, topic, generation, partition, position, offset in rows
+            }
+            versions: dict[str, int] = dict(
+                await (await connection.execute(_VERSIONS, (self.consumer, streams))).fetchall()
+            )
+            parked = await (await connection.execute(_PARKED, (self.consumer, streams))).fetchall()
+        known = Known(positions, versions, frozenset(stream_id for (stream_id,) in parked))
+        now = {(topic, partition): offset for (_, topic, _, partition), (_, offset) in positions.items()}
+        standing = [
+            record
+            for source, record in self._unread.items()
+            if now.get(source, 0) == self.next_offset(source)
+        ]
+        return [finding for record in standing for finding in self._judge(record, known)]
+
+    def _judge(self, record: Incoming, known: Known) -> Iterator[Finding]:
+        plan = make_plan(
+            [record],
+            known,
+            generations={name: topic.generation for name, topic in self._topics.items()},
+            trusted={record.source: record.offset},
+        )
+        for (topic, partition), blocked in plan.blocked.items():
+            yield violation(
+                "stopped-partition",
+                f"{self.consumer}: stands before {topic} partition {partition} offset {blocked.offset}: {blocked.reason}",
+                "see 'After a gap' in docs/consumers.md: a new generation of the topic, filled from the store",
+                consumer=self.consumer,
+                topic=topic,
+                partition=partition,
+                offset=blocked.offset,
+                stream=record.stream_id,
+            )

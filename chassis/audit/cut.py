@@ -1,0 +1,118 @@
+"""The cut: up to where everything is looked at, fixed before anything is, so that moving things raise no alarm.
+
+The order is what makes it right. Three steps, each later than the one before:
+
+  1. One snapshot (REPEATABLE READ) of the service's database: the relay's cursor R, how far its consumers are, what
+     they parked, and the rows of read models that an invariant compares.
+  2. The end offsets E of the topics.
+  3. The head H of the store.
+
+What follows from "later":
+
+* R before E. The cursor moves behind the broker's acknowledgement, so whatever is up to R was in the topic before R
+  was read: it must be found before E. Beyond R nothing is promised yet. (A republish moves R back: that promises
+  less, never more.)
+* E before H. The relay sends what is committed, so whatever is before E in the topic was in the store before E was
+  asked for: it must be found up to H. What is sent meanwhile is behind E and not looked at.
+* The consumers' offsets before E. A consumer reads what is there, so none may be beyond E.
+* The consumers' offsets before H. An effect is committed in one transaction with the offset behind it, so the
+  effects of everything before those offsets are in the store up to H.
+* H falls between transactions, never into one: positions are drawn and become visible under the append lock, so
+  the events of a transaction become visible together, and `position <= H` gives the same rows whenever it is asked.
+  That is why no snapshot has to be held open while millions of events are read.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+from uuid import UUID
+
+from chassis.audit.invariants import Invariant
+from chassis.audit.records import Extent, TopicReader
+from chassis.consumer.incoming import Partition
+from chassis.database import Connection, Pool
+from chassis.definition import ServiceDefinition
+
+_RELAYED: LiteralString = "SELECT position FROM relay_cursor WHERE topic = %s AND generation = %s"
+_EPOCH: LiteralString = "SELECT epoch FROM store_identity"
+_HEAD: LiteralString = "SELECT coalesce(max(position), 0) FROM events"
+_OFFSETS: LiteralString = """
+    SELECT topic, partition, max(next_offset) FROM consumer_positions WHERE consumer = %s GROUP BY topic, partition
+"""
+# From the first of its parked versions on a stream waits. A record that could not be read has no version.
+_PARKED: LiteralString = """
+    SELECT stream_id, min(version), count(*), (array_agg(error_class ORDER BY id))[1], (array_agg(error ORDER BY id))[1]
+    FROM parked_events WHERE consumer = %s GROUP BY stream_id ORDER BY min(id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A parked stream: from `version` on (None: nothing but records that can't be read), so many of its events."""
+
+    version: int | None
+    events: int
+    error_class: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a consumer is: the offset that it reads next in each partition, and what it parked, by stream."""
+
+    next_offsets: Mapping[Partition, int]
+    parked: Mapping[str, Parked]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Up to where everything is looked at."""
+
+    taken_at: datetime
+    epoch: UUID
+    relayed: int
+    head: int
+    extents: Mapping[str, Extent | None]
+    """Topic -> what there was of it; None: no such topic."""
+    consumers: Mapping[str, Progress] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "taken_at": self.taken_at.isoformat(),
+            "epoch": str(self.epoch),
+            "relayed": self.relayed,
+            "head": self.head,
+            "ends": {topic: extent and dict(extent.ends) for topic, extent in self.extents.items()},
+        }
+
+
+async def take_cut(
+    pool: Pool, reader: TopicReader, definition: ServiceDefinition, invariants: Sequence[Invariant]
+) -> Cut:
+    """Fix the cut; see above for why in this order. Raises psycopg.Error and KafkaError."""
+    taken_at = datetime.now(UTC)
+    async with pool.connection() as connection:
+        async with connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            epoch = await _scalar(connection, _EPOCH)
+            relayed = await _scalar(connection, _RELAYED, definition.topic.name, definition.topic.generation)
+            consumers = {consumer: await _progress(connection, consumer) for consumer in definition.consumers}
+            for invariant in invariants:
+                await invariant.look(connection)
+        extents = await reader.extents()
+        head = await _scalar(connection, _HEAD)
+    return Cut(taken_at, epoch, relayed or 0, head, extents, consumers)
+
+
+async def _progress(connection: Connection, consumer: str) -> Progress:
+    offsets = await connection.execute(_OFFSETS, (consumer,))
+    next_offsets = {(topic, partition): offset async for topic, partition, offset in offsets}
+    rows = await connection.execute(_PARKED, (consumer,))
+    return Progress(next_offsets, {stream_id: Parked(*parked) async for stream_id, *parked in rows})
+
+
+async def _scalar(connection: Connection, query: LiteralString, *parameters: Any) -> Any:
+    row = await (await connection.execute(query, parameters)).fetchone()
+    return None if row is None else row[0]

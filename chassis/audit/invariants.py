@@ -1,0 +1,72 @@
+"""What must hold in one service, declared by it in its audit.py: folds over its store, and over what it heard."""
+
+from abc import ABC
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from chassis.audit.findings import Finding
+from chassis.database import Connection
+from chassis.events import RecordedEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an event stands in a topic, seen from the consumer that is to hear it."""
+
+    topic: str
+    partition: int
+    offset: int
+    next_offset: int
+    """What the consumer reads next in this partition."""
+    parked: str | None = None
+    """The error class of its stream's parking, when it is parked."""
+
+    @property
+    def consumed(self) -> bool:
+        """Its effect is due: it must be in the store."""
+        return self.offset < self.next_offset and self.parked is None
+
+    @property
+    def in_front(self) -> int:
+        """How many records the consumer reads before it; 0 when it was consumed."""
+        return max(0, self.offset - self.next_offset)
+
+    def __str__(self) -> str:
+        return f"{self.topic} partition {self.partition} offset {self.offset}"
+
+
+class Invariant(ABC):
+    """What must hold. An object serves one audit; it may keep something for every stream, not for every event.
+
+    The calls come in this order, and each sees what the cut (cut.py) lets it see:
+
+        look       in the snapshot that the cut begins with
+        apply      every event of the store up to the cut, in position order
+        heard      every event in the topics of `listens`, in offset order in each partition; repeats are possible
+        conclude   at the end
+    """
+
+    name: str
+    listens: str | None = None
+    """The consumer whose handled events `heard` gets. What it consumed has its effect among what `apply` saw."""
+
+    async def look(self, connection: Connection) -> None:
+        """Read what is compared later."""
+        return
+
+    def apply(self, recorded: RecordedEvent) -> Iterable[Finding]:
+        """The next event of the store. Its `event` can be decoded: others are told of elsewhere."""
+        return ()
+
+    def heard(self, recorded: RecordedEvent, place: Place) -> Iterable[Finding]:
+        """An event that the consumer heard, or will hear."""
+        return ()
+
+    async def conclude(self, connection: Connection, relayed: int) -> Iterable[Finding]:
+        """What is left at the end. `relayed`: the relay's cursor at the cut."""
+        return ()
+
+    @property
+    def figures(self) -> Mapping[str, int | str]:
+        """What was counted."""
+        return {}
