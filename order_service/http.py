@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from chassis.commands import Committed
 from chassis.decider import CommandRefused
 from chassis.http.actor import Actor, AnyActor, Operator, customer
+from chassis.http.as_of import AsOf, events_until
 from chassis.http.command import Command, CommandRequest, keyed_request
 from chassis.http.fields import RequestBody, Text
 from chassis.http.history import HistoryDocument, HistoryPage, history, history_after
@@ -24,6 +25,7 @@ from order_service import documents
 from order_service.commands import OrderCommands, PricesUnavailable
 from order_service.documents import ChangedOrder, OrderDocument, OrderList, PlacedOrder
 from order_service.domain import MAX_LINES, MAX_QUANTITY, Item, Order, Status
+from order_service.past import order_row
 from order_service.queries import OrderHistory, OrderQueries
 from schemas.events.orders import UNKNOWN_CHANNEL
 
@@ -153,13 +155,19 @@ async def place_order(body: PlaceOrderBody, placing: Annotated[Placing, Depends(
 
 @router.get("/orders/{order_id}", response_model=OrderDocument)
 async def get_order(
-    order_id: UUID, actor: AnyActor, read_after: MinVersion, resources: Resources
+    order_id: UUID, actor: AnyActor, read_after: MinVersion, as_of: AsOf, resources: Resources
 ) -> Response:
-    """An order."""
-    row = await read_after.read(lambda: resources.queries.order(order_id), signal=resources.projected)
-    if row is None or not actor.may_see(row.customer_id):
+    """An order, as it is, or as it was at a version or a time. The past comes straight from the event store."""
+    if as_of is not None:
+        found = await resources.history.of(order_id)
+        if found is None or not actor.may_see(found.customer_id):
+            raise not_found("order")
+        row = order_row(events_until(found.events, as_of))
+        return answer(documents.order_document(row), version=row.version)
+    current = await read_after.read(lambda: resources.queries.order(order_id), signal=resources.projected)
+    if current is None or not actor.may_see(current.customer_id):
         raise not_found("order")
-    return answer(documents.order_document(row), version=row.version)
+    return answer(documents.order_document(current), version=current.version)
 
 
 @router.get("/orders", response_model=OrderList)
