@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError
 from chassis.backoff import Backoff
 from chassis.consumer.incoming import Partition, read_record
 from chassis.consumer.membership import ClientFault, Membership
+from chassis.consumer.policy import ReadingPolicy, UnknownTypes
 from chassis.consumer.processor import BatchProcessor, Counters, Settled
 from chassis.consumer.subscription import Records, Subscription
 from chassis.consumer.transaction import BatchTransaction
@@ -34,6 +35,10 @@ class Consumer(LoopWorker):
     `handler_for(read_model)`, or any async function of (batch, unit). Its writes, the events that it appends
     through the unit (which needs `store`) and the consumed positions are committed together.
 
+    Event types that the handler does not name are passed over; one that it names, in a version that is newer than
+    `registry` knows, is parked with its stream, untried. `unknown_types` ("ignore" or "park") says what becomes of
+    types that the registry doesn't know: by default they are ignored, and parked when the handler names no types.
+
     What it raises: a fault that passes is retried in place, for ever; anything else is tried three times, then
     the event's stream is parked and the rest flows on.
     """
@@ -50,6 +55,7 @@ class Consumer(LoopWorker):
         store: EventStore | None = None,
         *,
         bootstrap_servers: str,
+        unknown_types: UnknownTypes | None = None,
         max_records: int = 2000,
         backoff: Backoff | None = None,
         blocked_retry: float = 5.0,
@@ -58,8 +64,9 @@ class Consumer(LoopWorker):
         self.name = name
         self.registry = registry
         self.generations = {topic.name: topic.generation for topic in topics}
-        self.subscription = Subscription(name, topics, _event_classes(handler, registry), max_records)
-        self.transaction = BatchTransaction(name, handler, pool, store, self.generations)
+        policy = ReadingPolicy(name, registry, handler, unknown_types)
+        self.subscription = Subscription(name, topics, _event_classes(policy, registry), max_records)
+        self.transaction = BatchTransaction(name, handler, pool, store, self.generations, policy)
         self._processor = BatchProcessor(self.transaction, backoff or Backoff(initial=0.1, maximum=5.0))
         self._bootstrap_servers = bootstrap_servers
         self._blocked_retry = blocked_retry
@@ -140,6 +147,6 @@ class Consumer(LoopWorker):
         self.counters.failed_commits += 1
 
 
-def _event_classes(handler: BatchFunction, registry: EventRegistry) -> list[type[DomainEvent]]:
-    handles: frozenset[str] | None = getattr(handler, "handles", None)
+def _event_classes(policy: ReadingPolicy, registry: EventRegistry) -> list[type[DomainEvent]]:
+    handles = policy.handles
     return [cls for cls in registry.classes if handles is None or cls.event_type in handles]

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 from uuid import UUID
 
 from chassis.consumer.incoming import Incoming, Partition
+from chassis.consumer.policy import ReadingPolicy
 
 NO_EPOCH = UUID(int=0)
 """Stands for the unknown store of a partition of which only unreadable records have been seen."""
@@ -39,11 +41,17 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a single record is parked."""
+    """Why a single record is parked. `cause`: what is wrong with the record itself, found before it was tried."""
 
     error: str
     error_class: str
     attempts: int
+    cause: Exception | None = None
+
+    @classmethod
+    def of(cls, cause: Exception) -> Self:
+        """For a record that no attempt can help."""
+        return cls(str(cause), type(cause).__name__, 1, cause)
 
 
 @dataclass(slots=True)
@@ -66,13 +74,15 @@ def make_plan(
     *,
     generations: Mapping[str, int],
     trusted: Mapping[Partition, int],
+    policy: ReadingPolicy | None = None,
     failure: Failure | None = None,
 ) -> Plan:
     """Sort out `batch` (offset order in each partition).
 
     `generations`: the declared generation a topic; records of an older one were sent again in the newer and are
-    passed over. `trusted`: partitions in which a jump to this offset is known to be in order. `failure`: the
-    batch is one record that can't be applied, park it.
+    passed over. `trusted`: partitions in which a jump to this offset is known to be in order. `policy`: which events
+    can't be read here and are parked untried (None: no event is judged). `failure`: the batch is one record that
+    can't be applied, park it.
     """
     plan = Plan()
     parked = set(known.parked)
@@ -84,7 +94,7 @@ def make_plan(
             plan.skipped[source] = gap
             continue
         if item.generation >= generations[item.topic] and (
-            reason := _settle(item, plan, known, parked, failure)
+            reason := _settle(item, plan, known, parked, policy, failure)
         ):
             plan.blocked[source] = Blocked(item.offset, reason)
             continue
@@ -93,7 +103,12 @@ def make_plan(
 
 
 def _settle(
-    item: Incoming, plan: Plan, known: Known, parked: set[str], failure: Failure | None
+    item: Incoming,
+    plan: Plan,
+    known: Known,
+    parked: set[str],
+    policy: ReadingPolicy | None,
+    failure: Failure | None,
 ) -> str | None:
     """Decide one record and note it in `plan`. Returns why the partition can't go on, if so."""
     key = position_key(item)
@@ -101,7 +116,7 @@ def _settle(
         return reason
     event, stream_id = item.event, item.stream_id
     if event is None:
-        plan.park.append((item, failure or Failure(str(item.problem), type(item.problem).__name__, 1)))
+        plan.park.append((item, failure or Failure.of(item.problem or ValueError("unreadable"))))
         parked.add(stream_id)
     else:
         last = plan.versions.get(stream_id, known.versions.get(stream_id, 0))
@@ -119,6 +134,8 @@ def _settle(
                 f"(partition {item.partition}, offset {item.offset})"
             )
         else:
+            if failure is None and policy and (problem := policy.problem(event)):
+                failure = Failure.of(problem)
             if failure:
                 plan.park.append((item, failure))
                 parked.add(stream_id)

@@ -141,9 +141,9 @@ class BatchProcessor:
         self.counters.applied += len(plan.apply)
         self.counters.duplicates += plan.duplicates
         self.counters.parked += len(plan.park)
-        for item, _ in plan.park:
-            if item.problem is not None:
-                self._log_parking(item, item.problem)
+        for item, failure in plan.park:
+            if failure.cause is not None:
+                self._log_parking(item, failure.cause)
 
     def _log_parking(self, item: Incoming, error: Exception) -> None:
         log.error(

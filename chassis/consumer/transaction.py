@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from chassis.consumer import parking, positions
 from chassis.consumer.incoming import Incoming, Partition
 from chassis.consumer.plan import Failure, Plan, make_plan
+from chassis.consumer.policy import ReadingPolicy
 from chassis.database import Connection, Pool
 from chassis.events import RecordedEvent
 from chassis.reactions import BatchFunction
@@ -23,12 +24,12 @@ class BatchTransaction:
         pool: Pool,
         store: EventStore | None,
         generations: Mapping[str, int],
+        policy: ReadingPolicy,
     ) -> None:
         self.consumer = consumer
         self.pool = pool
         self._handler = handler
-        # A plain function says nothing about types: it sees them all.
-        self._handles: frozenset[str] | None = getattr(handler, "handles", None)
+        self._policy = policy
         self._store = store
         self._generations = generations
         self._cache = StateCache()
@@ -47,7 +48,12 @@ class BatchTransaction:
         async with self.pool.connection() as connection, connection.transaction():
             known = await positions.lock_and_read(connection, self.consumer, batch)
             plan = make_plan(
-                batch, known, generations=self._generations, trusted=trusted or {}, failure=failure
+                batch,
+                known,
+                generations=self._generations,
+                trusted=trusted or {},
+                policy=self._policy,
+                failure=failure,
             )
             unit = UnitOfWork(connection, self._store, self.consumer, cache=self._cache)
             await self._handle([item.event for item in plan.apply if item.event], unit)
@@ -67,7 +73,13 @@ class BatchTransaction:
         return plan
 
     async def apply_parked(self, connection: Connection, events: Sequence[RecordedEvent]) -> UnitOfWork:
-        """The handler alone, inside the caller's transaction, for a redrive. Announce the unit after the commit."""
+        """The handler alone, inside the caller's transaction, for a redrive. Announce the unit after the commit.
+
+        Raises UnknownEvent when one of the events still can't be read here.
+        """
+        for event in events:
+            if problem := self._policy.problem(event):
+                raise problem
         # Without the cache: the caller's transaction may have appended before, and may yet be rolled back.
         unit = UnitOfWork(connection, self._store, self.consumer)
         await self._handle(events, unit)
@@ -80,6 +92,6 @@ class BatchTransaction:
             self._store.wakeup.notify()
 
     async def _handle(self, events: Sequence[RecordedEvent], unit: UnitOfWork) -> None:
-        wanted = [event for event in events if self._handles is None or event.event_type in self._handles]
+        wanted = [event for event in events if self._policy.concerns(event)]
         if wanted:
             await self._handler(wanted, unit)

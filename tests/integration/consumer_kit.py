@@ -89,6 +89,7 @@ class ConsumerKit(StoreKit):
         arguments: dict[str, Any] = {
             "topics": [self.topic],
             "handler": self.recorder,
+            "registry": REGISTRY,
             "store": self.store,
             "backoff": Backoff(0.01, 0.1),
             "blocked_retry": 0.1,
@@ -96,7 +97,6 @@ class ConsumerKit(StoreKit):
         arguments |= options
         return Consumer(
             self.name,
-            registry=REGISTRY,
             pool=self.pool,
             bootstrap_servers=self.kafka.bootstrap_servers,
             **arguments,

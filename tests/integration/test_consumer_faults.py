@@ -13,6 +13,7 @@ from aiokafka.errors import CorruptRecordException
 from chassis.backoff import Backoff
 from chassis.consumer import handler_for
 from chassis.consumer.incoming import Incoming, read_record
+from chassis.consumer.policy import ReadingPolicy
 from chassis.consumer.transaction import BatchTransaction
 from chassis.database import Connection
 from chassis.events import RecordedEvent
@@ -185,7 +186,8 @@ async def test_stop_returns_in_time_also_without_a_broker(kit: ConsumerKit) -> N
 
 
 def _transaction(kit: ConsumerKit) -> BatchTransaction:
-    return BatchTransaction(kit.name, kit.recorder, kit.pool, kit.store, {kit.topic.name: 1})
+    policy = ReadingPolicy(kit.name, REGISTRY, kit.recorder)
+    return BatchTransaction(kit.name, kit.recorder, kit.pool, kit.store, {kit.topic.name: 1}, policy)
 
 
 def _batch(kit: ConsumerKit, *versions: int) -> list[Incoming]:

@@ -1,12 +1,14 @@
 """What becomes of each record of a batch, given what the database knows."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from chassis.consumer.incoming import Incoming
 from chassis.consumer.plan import Blocked, Failure, Known, Plan, Skipped, make_plan
-from chassis.events import EventRegistry, Metadata, RecordedEvent
+from chassis.consumer.policy import ReadingPolicy
+from chassis.events import DomainEvent, EventRegistry, Metadata, RecordedEvent
 from chassis.record import MalformedRecord
 
 STORE, RESTORED = UUID(int=1), UUID(int=2)
@@ -138,3 +140,42 @@ def test_another_epoch_stops_the_partition_in_any_generation() -> None:
 
 def test_the_first_epoch_of_a_partition_is_accepted() -> None:
     assert applied(plan(event("a", 1, 0), next_offset=0)) == [("a", 1)]
+
+
+class Counted(DomainEvent, version=1):
+    pass
+
+
+class Counter:
+    handles = frozenset({"Counted"})
+
+    async def __call__(self, batch: object, unit: object) -> None: ...
+
+
+def of_schema(schema_version: int, item: Incoming) -> Incoming:
+    assert item.event is not None
+    return replace(item, event=replace(item.event, schema_version=schema_version))
+
+
+def test_an_event_that_a_newer_program_wrote_is_parked_untried_and_its_stream_behind_it() -> None:
+    policy = ReadingPolicy("counter", EventRegistry([Counted]), Counter())
+    outcome = plan(
+        event("a", 1, 100),
+        of_schema(2, event("a", 2, 101)),
+        event("b", 1, 102),
+        event("a", 3, 103),
+        policy=policy,
+    )
+    assert applied(outcome) == [("a", 1), ("b", 1)]
+    assert [(item.stream_id, failure.error_class, failure.attempts) for item, failure in outcome.park] == [
+        ("a", "NewerEventVersion", 1),
+        ("a", "StreamParked", 0),
+    ]
+    assert outcome.versions == {"a": 3, "b": 1}
+    assert outcome.next_offsets == {("topic", 0): 104}
+
+
+def test_a_newer_event_that_was_seen_is_a_duplicate_and_not_parked_again() -> None:
+    policy = ReadingPolicy("counter", EventRegistry([Counted]), Counter())
+    outcome = plan(of_schema(2, event("a", 2, 100)), versions={"a": 2}, policy=policy)
+    assert (outcome.park, outcome.duplicates) == ([], 1)

@@ -1,0 +1,135 @@
+"""A newer producer beside an old consumer, on a real Kafka: what it can't read is parked, the rest flows, nothing is lost."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from pydantic import create_model
+
+from chassis.consumer import parked, redrive
+from chassis.events import DomainEvent, EventRegistry, RecordedEvent
+from chassis.upcasting import Json, Upcaster
+from infra.testing import DatabaseUrls, KafkaServer
+from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
+from tests.integration.store_kit import REGISTRY, Counted, running
+
+
+@pytest.fixture
+async def kit(database: DatabaseUrls, kafka: KafkaServer) -> AsyncIterator[ConsumerKit]:
+    async with open_consumer_kit(database, kafka) as kit:
+        yield kit
+
+
+def with_unit(data: Json) -> Json:
+    return {**data, "unit": "pieces"}
+
+
+def renamed(data: Json) -> Json:
+    return {"n": data["n"], "measured_in": data["unit"]}
+
+
+# What the next deployment of the consumer knows: version 3 of the event, and the way up from versions 1 and 2.
+COUNTED_3 = create_model("Counted", __base__=Counted, __cls_kwargs__={"version": 3}, measured_in=(str, ...))
+NEXT_REGISTRY = EventRegistry(
+    [COUNTED_3], upcasters=[Upcaster("Counted", 1, with_unit), Upcaster("Counted", 2, renamed)]
+)
+
+
+class Insured(DomainEvent):
+    """A type that the consumers of today have never heard of."""
+
+
+async def publish_newer(kit: ConsumerKit, stream_id: str, version: int) -> None:
+    """What the newer producer sends, numbered like its version."""
+    key, _, headers = kit.record(stream_id, version, ce_dataschema=b"Counted/3")
+    await kit.send((key, b'{"n": %d, "measured_in": "crates"}' % version, headers))
+
+
+async def publish_unknown(kit: ConsumerKit, stream_id: str, version: int) -> None:
+    key, _, headers = kit.record(stream_id, version, ce_type=b"Insured", ce_dataschema=b"Insured/1")
+    await kit.send((key, b"{}", headers))
+
+
+async def test_events_of_a_newer_version_wait_for_the_deployment_and_others_flow(kit: ConsumerKit) -> None:
+    await kit.publish("both", 1)
+    await publish_newer(kit, "both", 2)
+    await kit.publish("both", 3)  # an old producer that is still running
+    for number in range(50):
+        await publish_newer(kit, f"new-{number}", 1)
+    await kit.publish("old", 1, 2)
+    old = kit.consumer()
+    async with running(old):
+        await kit.effects({"both": [1], "old": [1, 2]})
+        await kit.eventually_committed({0: 55})
+        assert old.health().alive
+        assert old.health().ready
+    # Untried: three attempts with pauses for each of them would hold up the streams that flow.
+    assert old.counters.retries == 0
+    rows = await kit.eventually_parked(52)
+    assert rows[:3] == [
+        ("both", 2, "NewerEventVersion", 1),
+        ("both", 3, "StreamParked", 0),
+        ("new-0", 1, "NewerEventVersion", 1),
+    ]
+
+    (in_vain,) = await redrive(old, "both")
+    assert (in_vain.applied, in_vain.left) == (0, 2)
+    told = "Counted version 3 was written by a newer program, this one knows versions up to 1"
+    assert told in (in_vain.error or "")
+    assert (await parked(old))[0].error.startswith(told)
+
+    deployed = kit.consumer(registry=NEXT_REGISTRY)
+    redriven = await redrive(deployed)
+    assert all(one.left == 0 for one in redriven)
+    async with running(deployed):
+        await kit.publish("both", 4)
+        await publish_newer(kit, "both", 5)
+        await kit.effects({"both": [1, 2, 3, 4, 5], "old": [1, 2]} | {f"new-{n}": [1] for n in range(50)})
+
+
+async def test_a_handler_that_names_its_types_ignores_types_that_nobody_here_knows(kit: ConsumerKit) -> None:
+    await publish_unknown(kit, "a", 1)
+    await kit.publish("a", 2)
+    async with running(kit.consumer()):
+        await kit.effects({"a": [2]})
+    assert await kit.parked() == []
+
+
+async def test_unknown_types_are_parked_where_that_is_declared_and_a_redrive_does_not_lose_them(
+    kit: ConsumerKit,
+) -> None:
+    await publish_unknown(kit, "a", 1)
+    await kit.publish("a", 2)
+    await kit.publish("b", 1)
+    old = kit.consumer(unknown_types="park")
+    async with running(old):
+        await kit.effects({"b": [1]})
+        await kit.eventually_parked(2)
+
+    (in_vain,) = await redrive(old, "a")
+    assert (in_vain.applied, in_vain.left) == (0, 2)
+    assert "Insured version 1: this program knows no event of that type" in (in_vain.error or "")
+
+    # The next deployment knows the type, and its handler does not want it.
+    deployed = kit.consumer(registry=EventRegistry([*REGISTRY.classes, Insured]), unknown_types="park")
+    (done,) = await redrive(deployed, "a")
+    assert (done.applied, done.left) == (2, 0)
+    await kit.effects({"b": [1], "a": [2]})
+
+
+async def test_a_handler_that_wants_everything_never_misses_a_type(kit: ConsumerKit) -> None:
+    """It names no types, so a new one may be its business: parked, unless it says that it does not care."""
+    seen: list[tuple[str, int]] = []
+
+    async def everything(batch: Sequence[RecordedEvent], unit: Any) -> None:
+        seen.extend((one.stream_id, one.version) for one in batch)
+
+    await publish_unknown(kit, "a", 1)
+    await kit.publish("b", 1)
+    consumer = kit.consumer(handler=everything)
+    async with running(consumer):
+        assert await kit.eventually_parked(1) == [("a", 1, "UnknownEventType", 1)]
+        await kit.eventually_committed({0: 2})
+    # It stays parked, although this handler would not even look into the event.
+    assert [(one.applied, one.left) for one in await redrive(consumer)] == [(0, 1)]
+    assert seen == [("b", 1)]
