@@ -63,7 +63,17 @@ def open_pool(url: str, *, name: str, max_size: int, min_size: int = 1) -> Pool:
 
 def open_read_only_pool(url: str, *, name: str, max_size: int, min_size: int = 1) -> Pool:
     """As `open_pool`, but Postgres refuses every write."""
-    return _pool(url, name, min_size, max_size, _SERVER_OPTIONS | {"default_transaction_read_only": "on"})
+    return CheckedPool(**read_only_arguments(url, name, min_size, max_size))
+
+
+def open_replay_pool(url: str, *, name: str, max_size: int) -> Pool:
+    """As `open_pool`, for whoever fills a copy of a read model: Postgres refuses to append events.
+
+    Commits don't wait for the disk: what a crash of Postgres takes back it takes back together with the progress.
+    """
+    return _pool(
+        url, name, 1, max_size, _SERVER_OPTIONS | {"millrace.replay": "on", "synchronous_commit": "off"}
+    )
 
 
 async def connect(url: str, *, name: str) -> Connection:
@@ -74,18 +84,32 @@ async def connect(url: str, *, name: str) -> Connection:
     return await AsyncConnection.connect(url, **_connection_arguments(name, _SERVER_OPTIONS))
 
 
+def read_only_arguments(
+    url: str, name: str, min_size: int, max_size: int, **options: str
+) -> dict[str, Any]:
+    """What a CheckedPool is made of that reads only; `options` are further settings of the server."""
+    options = _SERVER_OPTIONS | {"default_transaction_read_only": "on"} | options
+    return _pool_arguments(url, name, min_size, max_size, options)
+
+
 def _pool(url: str, name: str, min_size: int, max_size: int, options: dict[str, str]) -> Pool:
-    return _CheckedPool(
-        url,
-        name=name,
-        min_size=min(min_size, max_size),
-        max_size=max_size,
-        open=False,
-        timeout=ACQUIRE_TIMEOUT,
+    return CheckedPool(**_pool_arguments(url, name, min_size, max_size, options))
+
+
+def _pool_arguments(
+    url: str, name: str, min_size: int, max_size: int, options: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "conninfo": url,
+        "name": name,
+        "min_size": min(min_size, max_size),
+        "max_size": max_size,
+        "open": False,
+        "timeout": ACQUIRE_TIMEOUT,
         # The pool's pause between attempts doubles up to this; then the next request for a connection tries anew.
-        reconnect_timeout=4.0,
-        kwargs=_connection_arguments(name, options),
-    )
+        "reconnect_timeout": 4.0,
+        "kwargs": _connection_arguments(name, options),
+    }
 
 
 def _connection_arguments(name: str, options: dict[str, str]) -> dict[str, Any]:
@@ -97,7 +121,7 @@ def _connection_arguments(name: str, options: dict[str, str]) -> dict[str, Any]:
     }
 
 
-class _CheckedPool(AsyncConnectionPool[Connection]):
+class CheckedPool(AsyncConnectionPool[Connection]):
     """Never hands out a connection that the server has closed meanwhile.
 
     The library's own check costs a round trip per use. But a server that restarted has sent something (its

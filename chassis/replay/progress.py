@@ -2,9 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from chassis.replay.builds import STORE
 
 _WINDOW = 10.0  # seconds over which the rate is taken
 _SPREAD = 30.0  # seconds whose rates tell how much it varies
@@ -23,7 +25,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartProgress:
     """A part of the work that has a progress of its own: a shard of the store, a partition of a topic."""
 
     name: str
@@ -41,7 +43,7 @@ class Progress:
     """Where the work is. `done` and `total` count events; `detail` says what it waits for, if it does."""
 
     stage: Stage
-    parts: Sequence[Part]
+    parts: Sequence[PartProgress]
     detail: str = ""
 
     @property
@@ -55,14 +57,65 @@ class Progress:
     @property
     def percent(self) -> int:
         """0 to 100; 100 only when nothing is left."""
-        return int(100 * Part("all", self.done, self.total).fraction)
+        return int(100 * PartProgress("all", self.done, self.total).fraction)
 
 
+Share = tuple[str, int]
+"""What can be filled apart from the rest: ("store", n), n being a share of the streams, or (topic, partition)."""
 OnProgress = Callable[[Progress], None]
 
 
 def unheard(progress: Progress) -> None:
     """For whoever does not want to know."""
+
+
+class Tracker:
+    """Turns what a filler tells into Progress."""
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._tell = on_progress
+        self._stage = Stage.BUILDING
+        self._goal: Mapping[Share, int] = {}
+        self._place: dict[Share, int] = {}
+
+    def aim(self, stage: Stage, goal: Mapping[Share, int], place: Mapping[Share, int]) -> None:
+        """From here the way is from `place` to `goal`."""
+        self._stage, self._goal, self._place = stage, goal, dict(place)
+        self._show()
+
+    def moved(self, share: Share, position: int) -> None:
+        """A share has come to this position."""
+        self._place[share] = position
+        self._show()
+
+    def enter(self, stage: Stage, detail: str = "") -> None:
+        """Something else begins, which has no goal to count up to."""
+        self._stage = stage
+        self._show(detail)
+
+    def wait(self, detail: str) -> None:
+        """Nothing moves; `detail` says why."""
+        self._tell(Progress(Stage.WAITING, self._parts(), detail))
+
+    def _show(self, detail: str = "") -> None:
+        self._tell(Progress(self._stage, self._parts(), detail))
+
+    def _parts(self) -> Sequence[PartProgress]:
+        stores = sum(source == STORE for source, _ in self._goal)
+        return [
+            # A share of the store has its part of the events, but counts in the positions of the whole store.
+            PartProgress(_name(share, stores), self._place.get(share, 0) // stores, end // stores)
+            if share[0] == STORE
+            else PartProgress(_name(share, stores), self._place.get(share, 0), end)
+            for share, end in self._goal.items()
+        ]
+
+
+def _name(share: Share, stores: int) -> str:
+    source, number = share
+    if source == STORE:
+        return "store" if stores == 1 else f"store, share {number + 1} of {stores}"
+    return f"{source}/{number}"
 
 
 class Pace:

@@ -6,7 +6,7 @@ a consumer that has no group, so that there is no offset which it could commit.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ class StoreSource:
 
     async def batches(
         self, *, after: int, until: int, shard: Shard | None = None, size: int = STORE_BATCH
-    ) -> AsyncIterator[list[RecordedEvent]]:
+    ) -> AsyncGenerator[list[RecordedEvent], None]:
         """What is behind `after` up to `until`, in batches; the next one is read while the caller works on one."""
         async with aclosing(self._store.batches(after=after, until=until, shard=shard, size=size)) as batches:
             async for batch in batches:
@@ -90,7 +90,7 @@ class TopicSource:
 
     async def batches(
         self, *, start: Offsets, until: Offsets, size: int = TOPIC_BATCH
-    ) -> AsyncIterator[list[Incoming]]:
+    ) -> AsyncGenerator[list[Incoming], None]:
         """The records of the partitions of `until`, from `start` (0 when not named) to before `until`.
 
         aiokafka fetches ahead while the caller works. Raises SourceGone when a partition has no such offset (any

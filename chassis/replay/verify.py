@@ -77,6 +77,12 @@ async def tables_of(connection: Connection, schema: str) -> list[str]:
     return [name for (name,) in await cursor.fetchall()]
 
 
+async def freeze(connection: Connection) -> None:
+    """From here on `connection` (in autocommit mode) sees what is committed at this moment, and can't write."""
+    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    await connection.execute("SELECT 1")  # the first statement takes the snapshot, not BEGIN
+
+
 async def compare(connection: Connection, model: ReadModel, live: str, rebuilt: str) -> Comparison:
     """Compare the tables of the schemas `live` and `rebuilt` (pg_temp for temporary tables).
 

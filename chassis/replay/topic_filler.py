@@ -1,0 +1,127 @@
+"""Filling a copy from topics: as the live consumer does it, in the same transactions, under a name of its own."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+
+from chassis.backoff import Backoff
+from chassis.consumer import handler_for, parking
+from chassis.consumer.faults import is_conflict, is_passing
+from chassis.consumer.incoming import Incoming, Partition
+from chassis.consumer.plan import Failure, Plan
+from chassis.consumer.policy import ReadingPolicy
+from chassis.consumer.processor import BatchProcessor, Interrupted
+from chassis.consumer.transaction import BatchTransaction
+from chassis.database import Connection, Pool
+from chassis.definition import Feed
+from chassis.read_model import Copy
+from chassis.replay import copies
+from chassis.replay.errors import ReplayError, SourceGone
+from chassis.replay.filler import Filler, OnMoved, Place
+from chassis.replay.progress import Share
+from chassis.replay.sources import TopicSource
+
+
+class TopicFiller(Filler):
+    """The copy's consumer name (`<group>.next`) has rows of its own for offsets, streams and parked events.
+
+    The live consumer's rows, and the group's offsets in Kafka, are another name's: nobody touches them here.
+    """
+
+    def __init__(self, feed: Feed, copy: Copy, pool: Pool, on_moved: OnMoved, source: TopicSource) -> None:
+        super().__init__(feed, copy, pool, on_moved)
+        self._source = source
+        self._interrupt = asyncio.Event()
+        self._transaction = _Transaction(feed, copy, pool, source.generations, self._interrupt)
+        self._processor = BatchProcessor(self._transaction, Backoff(initial=0.05, maximum=1.0))
+
+    def shares(self, parallel: int) -> Sequence[Share]:
+        return self._source.partitions
+
+    async def place(self, connection: Connection) -> Place:
+        return self._of_all(await copies.offsets_of(connection, self.feed, self.copy))
+
+    async def live_place(self, connection: Connection) -> Place:
+        ends = await self._source.ends()
+        if not await copies.is_live(connection, self.feed.model):
+            return ends
+        live = self._of_all(await copies.offsets_of(connection, self.feed, Copy.LIVE))
+        for (topic, partition), offset in live.items():
+            if offset > ends[topic, partition]:
+                raise SourceGone(
+                    f"{topic} partition {partition} ends at offset {ends[topic, partition]}, but"
+                    f" {self.feed.model.schema} was filled up to {offset}: the topic was lost; fill it with"
+                    " `replay republish` of the service that it belongs to, let the consumers catch up, then try again"
+                )
+        return live
+
+    async def settle_down(self, connection: Connection) -> None:
+        """Partitions always move apart."""
+
+    async def events(self, connection: Connection) -> int:
+        return sum((await self.place(connection)).values())
+
+    async def parked(self, connection: Connection, copy: Copy) -> int:
+        return len(await parking.parked_streams(connection, copies.consumer_of(self.feed, copy)))
+
+    async def fill(self, goal: Place, only: Sequence[Share] | None = None) -> None:
+        async with self.pool.connection() as connection:
+            place = await self.place(connection)
+        until = {share: end for share, end in goal.items() if only is None or share in only}
+        async with aclosing(self._source.batches(start=place, until=until)) as batches:
+            async for batch in batches:
+                await self._settle(batch)
+
+    async def _settle(self, batch: Sequence[Incoming]) -> None:
+        try:
+            settled = await self._processor.settle(batch, self._interrupt, {})
+        except Interrupted:
+            self._interrupt.clear()
+            raise self._transaction.fault or ReplayError("interrupted") from None
+        for blocked in settled.blocked.values():
+            raise ReplayError(f"{self.feed.model.schema} can't go on: {blocked.reason}")
+        for (topic, partition), skipped in settled.skipped.items():
+            raise ReplayError(
+                f"{topic} partition {partition}: another process moved this copy to offset {skipped.expected}"
+            )
+        for share, offset in settled.next_offsets.items():
+            self.on_moved(share, offset)
+
+    def _of_all(self, known: Mapping[Partition, int]) -> Place:
+        return {share: known.get(share, 0) for share in self._source.partitions}
+
+
+class _Transaction(BatchTransaction):
+    """Gives up at once on what may pass: the rebuild tries again as a whole, for a while, and says so.
+
+    A live consumer would try for ever. It has no store: whatever a handler asked of one would be refused.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        copy: Copy,
+        pool: Pool,
+        generations: Mapping[str, int],
+        interrupt: asyncio.Event,
+    ) -> None:
+        name, handler = copies.consumer_of(feed, copy), handler_for(feed.model, copy)
+        policy = ReadingPolicy(name, feed.registry, handler)
+        super().__init__(name, handler, pool, None, generations, policy)
+        self.fault: Exception | None = None
+        self._interrupt = interrupt
+
+    async def apply(
+        self,
+        batch: Sequence[Incoming],
+        *,
+        trusted: Mapping[Partition, int] | None = None,
+        failure: Failure | None = None,
+    ) -> Plan:
+        try:
+            return await super().apply(batch, trusted=trusted, failure=failure)
+        except Exception as error:
+            if is_passing(error) and not is_conflict(error):
+                self.fault = error
+                self._interrupt.set()
+            raise

@@ -1,0 +1,60 @@
+"""One process of a parallel rebuild; started by chassis.replay.parallel, never by hand."""
+
+import asyncio
+import logging
+import os
+import pickle
+import sys
+import threading
+
+import orjson
+
+from chassis.replay.errors import ReplayError
+from chassis.replay.filler import open_filler
+from chassis.replay.parallel import Job
+from chassis.replay.persistence import may_pass
+from chassis.replay.progress import Share
+from chassis.tools import first_line
+
+
+def main() -> int:
+    """Read the job, end with the parent, do it."""
+    size = int.from_bytes(sys.stdin.buffer.read(8), "big")
+    job: Job = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301 - from our own parent, through a pipe
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.disable()
+    try:
+        asyncio.run(_fill(job))
+    except Exception as error:  # noqa: BLE001 - the parent tells the user
+        _tell({"passing" if may_pass(error) else "failed": _message(error)})
+        return 1
+    _tell({"done": True})
+    return 0
+
+
+async def _fill(job: Job) -> None:
+    async with open_filler(job.feed, job.copy, job.database_url, job.kafka, _moved) as filler:
+        await filler.fill(job.goal, job.shares)
+
+
+def _moved(share: Share, position: int) -> None:
+    _tell({"moved": [*share, position]})
+
+
+def _message(error: Exception) -> str:
+    return str(error) if isinstance(error, ReplayError) else f"{type(error).__name__}: {first_line(error)}"
+
+
+def _tell(what: object) -> None:
+    sys.stdout.buffer.write(orjson.dumps(what) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _end_with_parent() -> None:
+    """In a thread of its own, so that it also ends in the middle of a long batch."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
