@@ -20,7 +20,7 @@ from chassis.rpc.server import GrpcServer
 from chassis.service import Worker
 from chassis.store import EventStore
 from chassis.wakeup import shared_wakeup
-from inventory_service import http, reactions
+from inventory_service import audit, http, reactions
 from inventory_service.commands import ProductCommands
 from inventory_service.domain import PRODUCT, RESERVATION
 from inventory_service.grpc_server import InventoryServicer
@@ -41,6 +41,7 @@ DEFINITION = ServiceDefinition(
     feeds=[Feed(Stock(), INVENTORY_EVENTS)],
     streams=[StreamKind("product-", PRODUCT), StreamKind("reservation-", RESERVATION)],
     listeners=[Listener(reactions.stock.name, ORDER_EVENTS, (ORDERS,), reactions.stock.handles)],
+    invariants=audit.invariants,
 )
 
 

@@ -21,7 +21,7 @@ from chassis.rpc.server import GrpcServer
 from chassis.service import Worker
 from chassis.store import EventStore
 from chassis.wakeup import shared_wakeup
-from notification_service import http, reactions
+from notification_service import audit, http, reactions
 from notification_service.contacts import Contacts
 from notification_service.delivery import Delivery
 from notification_service.domain import NOTIFICATION
@@ -43,6 +43,7 @@ DEFINITION = ServiceDefinition(
     feeds=[Feed(Notifications(), NOTIFICATION_EVENTS)],
     streams=[StreamKind("notification-", NOTIFICATION)],
     listeners=[Listener(reactions.requests.name, ORDER_EVENTS, (ORDERS,), reactions.requests.handles)],
+    invariants=audit.invariants,
 )
 
 

@@ -22,7 +22,7 @@ from chassis.service import Worker
 from chassis.store import EventStore
 from chassis.topics import Topic
 from chassis.wakeup import shared_wakeup
-from order_service import http
+from order_service import audit, http
 from order_service.commands import OrderCommands
 from order_service.domain import ORDER
 from order_service.grpc_server import OrdersServicer
@@ -55,6 +55,7 @@ DEFINITION = ServiceDefinition(
     ],
     streams=[StreamKind("order-", ORDER)],
     listeners=[Listener(saga.name, INVENTORY_EVENTS, (INVENTORY,), saga.handles)],
+    invariants=audit.invariants,
 )
 
 

@@ -24,7 +24,7 @@ from chassis.wakeup import shared_wakeup
 from schemas.events.users import USER_EVENTS
 from schemas.grpc.users_pb2_grpc import add_UsersServicer_to_server
 from schemas.topics import USERS
-from user_service import http
+from user_service import audit, http
 from user_service.commands import UserCommands
 from user_service.domain import USER
 from user_service.grpc_server import UsersServicer
@@ -42,6 +42,7 @@ DEFINITION = ServiceDefinition(
     feeds=[Feed(Users(), USER_EVENTS)],
     streams=[StreamKind("user-", USER)],
     migrations=[Migrations("user_service", "user_service.migrations")],
+    invariants=audit.invariants,
 )
 
 

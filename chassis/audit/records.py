@@ -47,7 +47,7 @@ class TopicReader:
             return
         start = {(topic.name, partition): offset for partition, offset in extent.starts.items()}
         until = {(topic.name, partition): offset for partition, offset in extent.ends.items()}
-        async with aclosing(source.batches(start=start, until=until, size=_BATCH)) as batches:  # type: ignore[type-var]
+        async with aclosing(source.batches(start=start, until=until, size=_BATCH)) as batches:
             async for batch in batches:
                 yield batch
 
