@@ -60,7 +60,12 @@ def service_cli(
         configure_logging(name, level=loaded.log_level, form=loaded.log_format)
         try:
             applied = asyncio.run(
-                migrate(loaded.migration_database_url, definition.migrations, definition.read_models)
+                migrate(
+                    loaded.migration_database_url,
+                    definition.migrations,
+                    definition.read_models,
+                    consumers={feed.model.name: feed.consumer for feed in definition.feeds if feed.consumer},
+                )
             )
         except (psycopg.OperationalError, MigrationError) as error:
             typer.echo(f"{name}: can't migrate: {first_line(error)}", err=True)

@@ -139,11 +139,13 @@ class Projector(LoopWorker):
             row = await cursor.fetchone()
             if row is None:
                 raise LookupError(f"the checkpoint of {self._model.schema} was deleted while it was in use")
-            # A statement after the lock sees what its last holder committed, and so does the next one.
+            # A statement after the lock sees what its last holder committed, and so does the next one. The last
+            # holder may have been a take-over (chassis/replay/take_over.py): then it is the new copy's checkpoint,
+            # and the read model's tables, which no statement has named so far, are the new copy's.
             checkpoint: int = row[0]
             events = await self._store.read_all(after=checkpoint, limit=self._limit, connection=connection)
             if events:
-                await connection.execute(_SETTINGS, (f"{self._model.schema}, public",))
+                await connection.execute(_SETTINGS, (self._model.search_path(),))
                 await self._apply(connection, events)
                 checkpoint = events[-1].position
                 await connection.execute(_MOVE_CHECKPOINT, (checkpoint, *self._key))

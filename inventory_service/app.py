@@ -9,12 +9,13 @@ from fastapi import FastAPI
 
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi
-from chassis.database import open_pool, open_read_only_pool
+from chassis.database import open_pool
 from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.probe import DatabaseProbe
 from chassis.projector import Projector
+from chassis.reading import open_reading_pool
 from chassis.relay import Relay
 from chassis.rpc.server import GrpcServer
 from chassis.service import Worker
@@ -51,7 +52,9 @@ async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]
     database, kafka = settings.database_url, settings.kafka_bootstrap_servers
     async with (
         open_pool(database, name="inventory-service", max_size=8) as pool,
-        open_read_only_pool(database, name="inventory-service-queries", max_size=4) as reading,
+        open_reading_pool(
+            database, name="inventory-service-queries", max_size=4, read_models=DEFINITION.read_models
+        ) as reading,
         shared_wakeup(database) as wakeup,
         EventStore(pool, INVENTORY_EVENTS, wakeup=wakeup) as store,
     ):

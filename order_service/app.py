@@ -9,12 +9,13 @@ from fastapi import FastAPI
 
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi, handler_for
-from chassis.database import Pool, open_pool, open_read_only_pool
+from chassis.database import Pool, open_pool
 from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.probe import DatabaseProbe
 from chassis.projector import Projector
+from chassis.reading import open_reading_pool
 from chassis.relay import Relay
 from chassis.rpc.channel import open_channel
 from chassis.rpc.server import GrpcServer
@@ -65,7 +66,9 @@ async def service(settings: OrderSettings) -> AsyncIterator[Sequence[Worker]]:
     database, kafka = settings.database_url, settings.kafka_bootstrap_servers
     async with (
         open_pool(database, name="order-service", max_size=8) as pool,
-        open_read_only_pool(database, name="order-service-queries", max_size=4) as reading,
+        open_reading_pool(
+            database, name="order-service-queries", max_size=4, read_models=DEFINITION.read_models
+        ) as reading,
         shared_wakeup(database) as wakeup,
         EventStore(pool, ORDER_EVENTS, wakeup=wakeup) as store,
         open_channel(settings.inventory_grpc_target, timeout=INVENTORY_DEADLINE) as inventory,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from chassis.logging import get_logger
+from chassis.reading import ReadModelBuilding
 from order_service.queries import CatalogueQueries
 from schemas.grpc.inventory_pb2 import GetAvailabilityRequest
 from schemas.money import Money
@@ -61,13 +62,19 @@ class Prices:
         wanted = set(skus)
         prices = self._recall(wanted)
         if missing := wanted - prices.keys():
-            found = await self._catalogue.prices(list(missing))
+            found = await self._look_up(list(missing))
             self._remember(found)
             prices |= found
         if missing := wanted - prices.keys():
             answered = await self._ask_inventory(sorted(missing))
             return PriceList(prices | (answered or {}), complete=answered is not None)
         return PriceList(prices)
+
+    async def _look_up(self, skus: Sequence[str]) -> dict[str, Money]:
+        try:
+            return await self._catalogue.prices(skus)
+        except ReadModelBuilding:
+            return {}  # the first catalogue of this service is on its way; inventory knows
 
     def _recall(self, skus: Iterable[str]) -> dict[str, Money]:
         now = self._clock()

@@ -9,13 +9,14 @@ from fastapi import FastAPI
 
 from chassis.cli import service_cli
 from chassis.consumer import asyncapi
-from chassis.database import open_pool, open_read_only_pool
+from chassis.database import open_pool
 from chassis.definition import Feed, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.migrations import Migrations
 from chassis.probe import DatabaseProbe
 from chassis.projector import Projector
+from chassis.reading import open_reading_pool
 from chassis.relay import Relay
 from chassis.rpc.server import GrpcServer
 from chassis.service import Worker
@@ -52,7 +53,12 @@ async def service(settings: UserSettings) -> AsyncIterator[Sequence[Worker]]:
     privacy = Privacy(settings.master_key)
     async with (
         open_pool(settings.database_url, name="user-service", max_size=8) as pool,
-        open_read_only_pool(settings.database_url, name="user-service-queries", max_size=4) as reading,
+        open_reading_pool(
+            settings.database_url,
+            name="user-service-queries",
+            max_size=4,
+            read_models=DEFINITION.read_models,
+        ) as reading,
         shared_wakeup(settings.database_url) as wakeup,
         EventStore(pool, USER_EVENTS, wakeup=wakeup) as store,
     ):

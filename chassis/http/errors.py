@@ -13,6 +13,7 @@ from chassis.database import is_transient
 from chassis.decider import CommandRefused
 from chassis.http.problems import FieldError, Problem, bad_field, unavailable
 from chassis.logging import get_logger
+from chassis.reading import ReadModelBuilding
 from chassis.store import WrongExpectedVersion
 
 log = get_logger(__name__)
@@ -35,6 +36,7 @@ def install(app: FastAPI, refusals: Mapping[str, int]) -> None:
     on(RequestValidationError, lambda error, _request: _invalid_request(error.errors()))
     on(CommandRefused, lambda error, _request: _refused(error, refusals))
     on(WrongExpectedVersion, _wrong_version)
+    on(ReadModelBuilding, lambda error, _request: _building(error))
     on(IdempotencyKeyReused, lambda _error, _request: _key_reused())
 
 
@@ -101,6 +103,12 @@ def _wrong_version(error: WrongExpectedVersion, request: Request) -> Problem:
     status, code = (412, "precondition_failed") if stated else (409, "conflict")
     detail = f"The current version is {error.actual}, not {error.expected}."
     return Problem(status, code, detail, current_version=error.actual)
+
+
+def _building(error: ReadModelBuilding) -> Problem:
+    log.warning("query needs a read model that is being built", error=str(error))
+    detail = "What this needs is being built from the events; nothing is lost."
+    return unavailable(detail, code="read_model_building", retry_after=5)
 
 
 def _key_reused() -> Problem:

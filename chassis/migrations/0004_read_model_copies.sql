@@ -10,6 +10,7 @@ CREATE TABLE read_models (
     name          text        NOT NULL CHECK (name ~ '^[a-z][a-z0-9_]{0,23}$'),
     version       integer     NOT NULL CHECK (version >= 1),
     tables        text,       -- NULL: deployed before this table existed, and not since
+    consumer      text,       -- the name of the consumer that feeds it, when topics are its source
     registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (name, version)
 );
@@ -48,6 +49,19 @@ INSERT INTO read_models (name, version)
 SELECT substr(source, length('read_model ') + 1), number FROM schema_migrations WHERE source LIKE 'read\_model %';
 INSERT INTO read_model_copies (name, version, copy, built_at) SELECT name, version, 'live', clock_timestamp() FROM read_models;
 
+-- Readers find the version that they know, or an older one while theirs is being built, through their search path.
+DO $$
+DECLARE
+    view text;
+BEGIN
+    FOR view IN
+        SELECT DISTINCT v.viewname FROM pg_views v JOIN pg_tables t ON t.tablename = v.viewname
+        JOIN read_models m ON t.schemaname = m.name || '_v' || m.version WHERE v.schemaname = 'public'
+    LOOP
+        EXECUTE format('DROP VIEW public.%I', view);
+    END LOOP;
+END $$;
+
 -- The schema of a copy. Refuses a read model that isn't registered, and a copy that isn't one of the three.
 CREATE FUNCTION read_model_schema(p_name text, p_version int, p_copy text) RETURNS text
 LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
@@ -82,7 +96,8 @@ BEGIN
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %I TO millrace_service', schema);
     EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %I TO millrace_service', schema);
     EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO millrace_reader', schema);
-    INSERT INTO public.read_model_copies (name, version, copy) VALUES (p_name, p_version, p_copy);
+    INSERT INTO public.read_model_copies (name, version, copy, built_at)
+    VALUES (p_name, p_version, p_copy, CASE p_copy WHEN 'live' THEN clock_timestamp() END);
 END $$;
 
 -- Gets a copy out of the way, by renaming: that waits for nobody, also not for a backup that holds its tables. For the

@@ -1,52 +1,73 @@
-"""The tables of a read model: a schema per version, and views under stable names that readers use."""
-
-from psycopg import sql
+"""Read models at a deployment: the tables of a new version, and what is left of versions that nobody can need."""
 
 from chassis.database import Connection
 from chassis.read_model import Copy, ReadModel
 
 _REGISTER = """
-    INSERT INTO public.read_models (name, version, tables) VALUES (%s, %s, %s)
-    ON CONFLICT (name, version) DO UPDATE SET tables = excluded.tables
+    INSERT INTO public.read_models (name, version, tables, consumer) VALUES (%s, %s, %s, %s)
+    ON CONFLICT (name, version) DO UPDATE SET tables = excluded.tables, consumer = excluded.consumer
 """
+_APPEND_LOCK = "SELECT pg_advisory_xact_lock(7815263014)"
+_IS_FIRST = """
+    SELECT NOT EXISTS (SELECT FROM public.events) AND NOT EXISTS (SELECT FROM public.read_model_copies WHERE name = %s)
+"""
+_CREATE = "SELECT public.create_read_model_copy(%s, %s, %s)"
+# Older than the newest live version in front of the deployed one.
+_OUTDATED = """
+    SELECT c.version, c.copy, m.consumer FROM public.read_model_copies AS c JOIN public.read_models AS m USING (name, version)
+    WHERE name = %(name)s AND version < (
+        SELECT max(version) FROM public.read_model_copies
+        WHERE name = %(name)s AND copy = 'live' AND version < %(version)s
+    )
+"""
+_DISCARD = "SELECT public.discard_read_model_copy(%s, %s, %s)"
+_FORGET_BY_VERSION = (
+    "DELETE FROM public.read_model_parts WHERE name = %(name)s AND version = %(version)s",
+    "DELETE FROM public.projection_checkpoints"
+    " WHERE read_model IN (%(name)s, %(name)s || '.previous') AND version = %(version)s",
+)
+_FORGET_BY_CONSUMER = (
+    "DELETE FROM public.consumer_positions WHERE consumer = ANY(%s)",
+    "DELETE FROM public.consumer_streams WHERE consumer = ANY(%s)",
+    "DELETE FROM public.parked_events WHERE consumer = ANY(%s)",
+)
+
+
+async def register_read_model(connection: Connection, read_model: ReadModel, consumer: str | None) -> None:
+    """Let the service have copies of it: these are its tables, and topics reach it through this consumer."""
+    key = (read_model.name, read_model.version)
+    await connection.execute(_REGISTER, (*key, read_model.tables, consumer))
 
 
 async def create_read_model(connection: Connection, read_model: ReadModel) -> None:
-    """Create the schema `<name>_v<version>` with the read model's tables, inside the caller's transaction.
+    """Create the tables of a new version, inside the caller's transaction: live at once in a fresh store.
 
-    The service may write them, readers may read them. A table gets a view of its name in `public` unless an
-    earlier version has one: that goes on serving until the new version has caught up.
+    Where there are events, or an older version, they are those of the copy that the service first builds beside what
+    its readers have (chassis/replay/build_first.py), so that nobody sees it half full.
     """
-    await register_read_model(connection, read_model)
-    await connection.execute(
-        "SELECT public.create_read_model_copy(%s, %s, %s)",
-        (read_model.name, read_model.version, str(Copy.LIVE)),
-    )
-    schema = sql.Identifier(read_model.schema)
-    for table in await _tables(connection, read_model.schema):
-        await _create_view(connection, schema, table)
+    # No first event is appended between the look and the commit.
+    await connection.execute(_APPEND_LOCK)
+    first = await (await connection.execute(_IS_FIRST, (read_model.name,))).fetchone() == (True,)
+    copy = Copy.LIVE if first else Copy.NEXT
+    await connection.execute(_CREATE, (read_model.name, read_model.version, str(copy)))
 
 
-async def register_read_model(connection: Connection, read_model: ReadModel) -> None:
-    """Let the service have copies of it, with these tables."""
-    await connection.execute(_REGISTER, (read_model.name, read_model.version, read_model.tables))
+async def discard_outdated(connection: Connection, read_model: ReadModel) -> None:
+    """Get rid of versions that are older than the one that a roll-back of this deployment would go to.
+
+    That is the newest version in front of the deployed one that is live; it stays, as does every newer one.
+    """
+    outdated = await connection.execute(_OUTDATED, {"name": read_model.name, "version": read_model.version})
+    for version, copy, consumer in await outdated.fetchall():
+        await connection.execute(_DISCARD, (read_model.name, version, copy))
+        for statement in _FORGET_BY_VERSION:
+            await connection.execute(statement, {"name": read_model.name, "version": version})
+        if consumer is not None:
+            names = [consumer, *(f"{consumer}.{other}" for other in (Copy.NEXT, Copy.PREVIOUS))]
+            for statement in _FORGET_BY_CONSUMER:
+                await connection.execute(statement, (names,))
 
 
-async def _tables(connection: Connection, schema: str) -> list[str]:
-    cursor = await connection.execute(
-        "SELECT tablename FROM pg_tables WHERE schemaname = %s ORDER BY tablename", (schema,)
-    )
-    return [name for (name,) in await cursor.fetchall()]
-
-
-async def _create_view(connection: Connection, schema: sql.Identifier, table: str) -> None:
-    existing = await connection.execute(
-        "SELECT FROM pg_views WHERE schemaname = 'public' AND viewname = %s", (table,)
-    )
-    if await existing.fetchone() is not None:
-        return
-    view = sql.Identifier("public", table)
-    await connection.execute(
-        sql.SQL("CREATE VIEW {} AS SELECT * FROM {}.{}").format(view, schema, sql.Identifier(table))
-    )
-    await connection.execute(sql.SQL("GRANT SELECT ON {} TO millrace_service, millrace_reader").format(view))
+async def sweep(connection: Connection) -> None:
+    """Drop the tables that were discarded, unless somebody still reads them."""
+    await connection.execute("SELECT public.sweep_read_model_copies()")

@@ -2,14 +2,15 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from types import MappingProxyType
 
 from psycopg import AsyncConnection
 
 from chassis.database import Connection
-from chassis.migrations.read_models import create_read_model, register_read_model
+from chassis.migrations.read_models import create_read_model, discard_outdated, register_read_model, sweep
 from chassis.read_model import ReadModel
 
 _FILE = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
@@ -58,10 +59,15 @@ class _Migration:
 
 
 async def migrate(
-    url: str, sources: Sequence[Migrations] = (), read_models: Sequence[ReadModel] = ()
+    url: str,
+    sources: Sequence[Migrations] = (),
+    read_models: Sequence[ReadModel] = (),
+    *,
+    consumers: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """Bring the database up to date: the chassis' migrations, those of `sources` in order, the read models' tables.
 
+    `consumers` names the consumer of each read model (by its name) that topics feed.
     `url` logs in as a role that may SET ROLE millrace_owner. Returns what was applied now, such as
     "chassis 0001 event_store" or "read_model orders 0001 v1". Several processes may call it at once. Raises
     MigrationError for a file that was changed after it had been applied or is misnamed, psycopg.Error when the
@@ -84,8 +90,12 @@ async def migrate(
                 f"v{read_model.version}",
                 read_model.tables.encode(),
             )
-            if await _apply(connection, migration, read_model):
-                applied.append(str(migration))
+            async with connection.transaction():
+                await register_read_model(connection, read_model, consumers.get(read_model.name))
+                if await _apply(connection, migration, read_model):
+                    applied.append(str(migration))
+                await discard_outdated(connection, read_model)
+        await sweep(connection)
         return applied
 
 
@@ -100,8 +110,6 @@ async def _apply(connection: Connection, migration: _Migration, read_model: Read
         if row is not None:
             if row[0] != migration.checksum:
                 raise MigrationError(_changed(migration, read_model))
-            if read_model is not None:  # it may be older than the register
-                await register_read_model(connection, read_model)
             return False
         if read_model is not None:
             await create_read_model(connection, read_model)

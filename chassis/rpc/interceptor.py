@@ -8,6 +8,7 @@ from structlog.contextvars import bound_contextvars
 
 from chassis.database import is_transient
 from chassis.logging import get_logger
+from chassis.reading import ReadModelBuilding
 from chassis.rpc.errors import REASON_KEY, RpcError
 
 log = get_logger(__name__)
@@ -61,6 +62,9 @@ def _status(error: Exception) -> RpcError:
     if isinstance(error, RpcError):
         log.info("call refused", status=error.status.name, reason=error.reason)
         return error
+    if isinstance(error, ReadModelBuilding):
+        log.warning("query needs a read model that is being built", error=str(error))
+        return RpcError(grpc.StatusCode.UNAVAILABLE, "read_model_building", "What this needs is being built.")
     if is_transient(error):
         log.warning("call failed on a transient fault", error=repr(error))
         return RpcError(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import httpx
 
 from chassis.commands import CommandContext
-from chassis.database import Pool, open_pool, open_read_only_pool
+from chassis.database import Pool, open_pool
 from chassis.events import DomainEvent
 from chassis.migrations import migrate
 from chassis.projector import Projector
+from chassis.reading import open_reading_pool
 from chassis.store import EventStore
 from infra.testing import DatabaseUrls
 from inventory_service.app import http_app
@@ -60,7 +61,9 @@ async def open_room(database: DatabaseUrls) -> AsyncIterator[Room]:
     await migrate(database.migrator, [], [Stock()])
     async with (
         open_pool(database.service, name="test", max_size=6) as pool,
-        open_read_only_pool(database.service, name="test-queries", max_size=2) as reading,
+        open_reading_pool(
+            database.service, name="test-queries", max_size=2, read_models=[Stock()]
+        ) as reading,
         EventStore(pool, INVENTORY_EVENTS) as store,
     ):
         projector = Projector(store, Stock(), pool)

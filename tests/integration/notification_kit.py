@@ -20,6 +20,7 @@ from chassis.database import open_pool
 from chassis.ids import new_id
 from chassis.migrations import migrate
 from chassis.projector import Projector
+from chassis.reading import open_reading_pool
 from chassis.rpc.channel import open_channel
 from chassis.store import EventStore
 from chassis.wakeup import shared_wakeup
@@ -205,6 +206,9 @@ async def notification_rig(database: DatabaseUrls, users_target: str) -> AsyncIt
     await mail.start()
     async with (
         open_pool(database.service, name="rig", max_size=8) as pool,
+        open_reading_pool(
+            database.service, name="rig-queries", max_size=4, read_models=[Notifications()]
+        ) as reading,
         shared_wakeup(database.service) as wakeup,
         open_channel(users_target, timeout=3.0) as channel,
         EventStore(pool, NOTIFICATION_EVENTS, wakeup=wakeup) as store,
@@ -212,5 +216,5 @@ async def notification_rig(database: DatabaseUrls, users_target: str) -> AsyncIt
         projector = Projector(store, Notifications(), pool)
         delivery = Delivery(Contacts(channel), "Shop <shop@example.com>")
         async with running([projector]):
-            yield Rig(database, store, NotificationQueries(pool), projector, mail, delivery)
+            yield Rig(database, store, NotificationQueries(reading), projector, mail, delivery)
     await mail.stop()

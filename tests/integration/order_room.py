@@ -15,11 +15,12 @@ import grpc
 import httpx
 
 from chassis.commands import CommandContext, CommandHandler
-from chassis.database import Pool, open_pool, open_read_only_pool
+from chassis.database import Pool, open_pool
 from chassis.events import DomainEvent, Metadata, RecordedEvent
 from chassis.ids import new_id
 from chassis.migrations import migrate
 from chassis.projector import Projector
+from chassis.reading import open_reading_pool
 from chassis.rpc.channel import open_channel
 from chassis.rpc.server import GrpcServer
 from chassis.store import EventStore
@@ -159,7 +160,9 @@ async def open_room(database: DatabaseUrls) -> AsyncIterator[Room]:
     )
     async with (
         open_pool(database.service, name="test", max_size=4) as pool,
-        open_read_only_pool(database.service, name="test-queries", max_size=2) as reading,
+        open_reading_pool(
+            database.service, name="test-queries", max_size=2, read_models=[ORDERS_MODEL, CATALOGUE_MODEL]
+        ) as reading,
         EventStore(pool, ORDER_EVENTS) as store,
         open_channel(f"127.0.0.1:{port}", timeout=1.0) as channel,
     ):

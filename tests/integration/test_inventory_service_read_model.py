@@ -72,7 +72,7 @@ async def test_every_split_into_batches_gives_the_rows_that_the_ledgers_fold_to(
                 async with connection.transaction():
                     await connection.execute("SET LOCAL search_path TO stock_v1, public")
                     await model.apply(connection, recorded[start : start + batch_size])
-            rows = await (await connection.execute("SELECT * FROM products")).fetchall()
+            rows = await (await connection.execute("SELECT * FROM stock_v1.products")).fetchall()
     expected = set()
     for sku, events in LEDGERS.items():
         product = PRODUCT.fold(events)

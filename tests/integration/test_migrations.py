@@ -9,6 +9,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
+import chassis.migrations
 from chassis.database import Connection, connect
 from chassis.events import RecordedEvent
 from chassis.migrations import MigrationError, Migrations, migrate
@@ -18,10 +19,8 @@ from infra.testing import DatabaseUrls, unique
 MakeSource = Callable[[dict[str, str]], Migrations]
 
 CHASSIS = [
-    "chassis 0001 event_store",
-    "chassis 0002 append_events",
-    "chassis 0003 progress",
-    "chassis 0004 read_model_copies",
+    f"chassis {file.stem.replace('_', ' ', 1)}"
+    for file in sorted(Path(chassis.migrations.__path__[0]).glob("*.sql"))
 ]
 
 
@@ -39,6 +38,10 @@ class Totals(ReadModel):
 class TotalsOfTwo(Totals):
     version = 2
     tables = "CREATE TABLE totals (id bigint, total int, average int); CREATE TABLE peaks (peak int)"
+
+
+class TotalsOfThree(Totals):
+    version = 3
 
 
 class ChangedTotals(Totals):
@@ -180,34 +183,87 @@ async def as_role(connection: Connection, role: LiteralString, statement: Litera
         await connection.execute("RESET ROLE")
 
 
-async def test_a_read_model_is_written_by_the_service_and_read_under_its_stable_name(
-    database: DatabaseUrls,
-) -> None:
+async def test_a_read_model_is_written_by_the_service_and_read_by_readers(database: DatabaseUrls) -> None:
     await migrate(database.migrator, read_models=[Totals()])
     async with await connect(database.service, name="service") as service, service.transaction():
         await service.execute("SET LOCAL search_path TO totals_v1, public")
         await service.execute("INSERT INTO totals (total) VALUES (7)")
-    assert await rows(database.service, "SELECT total FROM totals") == [(7,)]
 
     async with await connect(database.superuser, name="reader") as connection:
-        await as_role(connection, "millrace_reader", "SELECT * FROM totals")
         await as_role(connection, "millrace_reader", "SELECT * FROM totals_v1.totals")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await as_role(connection, "millrace_reader", "DELETE FROM totals_v1.totals")
 
 
-async def test_a_new_version_of_a_read_model_stands_beside_the_one_that_readers_see(
+async def copies(database: DatabaseUrls) -> list[str]:
+    """The schemas of read models that there are."""
+    found = await rows(
+        database.superuser, "SELECT nspname FROM pg_namespace WHERE nspname ~ '^totals_' ORDER BY nspname"
+    )
+    return [schema for (schema,) in found]
+
+
+APPEND: LiteralString = """
+    INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)
+    VALUES ('counter-1', 1, gen_random_uuid(), 'Counted', 1, '{}', '{}')
+"""
+
+
+async def execute(url: str, *statements: LiteralString) -> None:
+    async with await connect(url, name="execute") as connection:
+        for statement in statements:
+            await connection.execute(statement)
+
+
+async def test_in_a_fresh_store_a_read_model_is_live_at_once(database: DatabaseUrls) -> None:
+    assert (await migrate(database.migrator, read_models=[Totals()]))[-1] == "read_model totals 0001 v1"
+    assert await copies(database) == ["totals_v1"]
+
+
+async def test_where_there_are_events_a_read_model_is_built_beside_before_anybody_sees_it(
     database: DatabaseUrls,
 ) -> None:
+    await migrate(database.migrator)
+    await execute(database.superuser, APPEND)
     await migrate(database.migrator, read_models=[Totals()])
-    await rows(database.service, "INSERT INTO totals_v1.totals (total) VALUES (1) RETURNING 1")
+    assert await copies(database) == ["totals_v1_next"]
 
-    applied = await migrate(database.migrator, read_models=[TotalsOfTwo()])
 
-    assert applied == ["read_model totals 0002 v2"]
-    await rows(database.service, "INSERT INTO totals_v2.totals VALUES (1, 2, 2) RETURNING 1")
-    assert await rows(database.service, "SELECT total FROM totals") == [(1,)], "the old version serves"
-    assert await rows(database.service, "SELECT * FROM peaks") == [], "a table that is new has its view"
+async def test_a_new_version_is_built_beside_the_older_one_even_without_events(
+    database: DatabaseUrls,
+) -> None:
+    """Topics may have filled it."""
+    await migrate(database.migrator, read_models=[Totals()])
+    assert await migrate(database.migrator, read_models=[TotalsOfTwo()]) == ["read_model totals 0002 v2"]
+    assert await copies(database) == ["totals_v1", "totals_v2_next"]
+
+
+TO_LIVE: LiteralString = "SELECT take_over_read_model_copy('totals', 2)"
+
+
+async def test_versions_before_the_one_that_a_roll_back_would_go_to_are_dropped(
+    database: DatabaseUrls,
+) -> None:
+    consumers = {"totals": "totals-consumer"}
+    await migrate(database.migrator, read_models=[Totals()], consumers=consumers)
+    await execute(
+        database.service,
+        "INSERT INTO projection_checkpoints VALUES ('totals', 1, 5), ('totals', 2, 5)",
+        "INSERT INTO consumer_streams VALUES ('totals-consumer', 'counter-1', 1), ('other', 'counter-1', 1)",
+    )
+    await migrate(database.migrator, read_models=[TotalsOfTwo()])
+    await migrate(database.migrator, read_models=[TotalsOfThree()])
+    assert "totals_v1" in await copies(database), "version 2 was never live: a roll-back would read this"
+
+    await execute(database.service, TO_LIVE)
+    await migrate(database.migrator, read_models=[TotalsOfTwo()])
+    assert "totals_v1" in await copies(database), "version 2 is deployed"
+    await migrate(database.migrator, read_models=[TotalsOfThree()])
+    assert await copies(database) == ["totals_v2", "totals_v3_next"]
+    assert await rows(database.service, "SELECT version FROM projection_checkpoints") == [(2,)]
+    assert await rows(database.service, "SELECT consumer FROM consumer_streams") == [("other",)]
+    await migrate(database.migrator, read_models=[TotalsOfTwo()])
+    assert await copies(database) == ["totals_v2", "totals_v3_next"], "rolled back: newer ones stay"
 
 
 async def test_changed_tables_need_a_new_version_of_the_read_model(database: DatabaseUrls) -> None:

@@ -283,7 +283,7 @@ async def test_no_personal_data_stay_with_the_notification_service(rig: Rig, ada
         await rig.settled(this)
         await rig.row(this, "sent")
     stored = await rig.sql(
-        "SELECT concat(e, '') FROM events e UNION ALL SELECT concat(n, '') FROM notifications n"
+        "SELECT concat(e, '') FROM events e UNION ALL SELECT concat(n, '') FROM notifications_v1.notifications n"
     )
     assert len(stored) == 7
     assert "Lovelace" not in str(stored)

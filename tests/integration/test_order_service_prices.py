@@ -6,7 +6,6 @@ import pytest
 
 from infra.testing import DatabaseUrls
 from order_service.prices import REMEMBERED_FOR, Prices
-from order_service.queries import CatalogueQueries
 from schemas.money import Money
 from tests.integration.order_room import Room, open_room
 
@@ -66,7 +65,7 @@ async def test_a_repeat_gets_the_first_answer_also_when_its_price_is_no_longer_k
 
 async def test_a_price_is_remembered_for_a_moment_and_then_looked_up_again(room: Room) -> None:
     now = 0.0
-    prices = Prices(CatalogueQueries(room.pool), room.prices._inventory, clock=lambda: now)
+    prices = Prices(room.prices._catalogue, room.prices._inventory, clock=lambda: now)
 
     async def price() -> int:
         return (await prices.of(["TEA-1"])).prices["TEA-1"].amount

@@ -56,8 +56,7 @@ async def kit(database: DatabaseUrls) -> AsyncIterator[StoreKit]:
 
 
 async def totals(kit: StoreKit) -> dict[str, tuple[int, int]]:
-    """As readers see them, by the unqualified name."""
-    rows = await kit.fetch("SELECT stream_id, total, events FROM totals")
+    rows = await kit.fetch("SELECT stream_id, total, events FROM totals_v3.totals")
     return {stream_id: (total, events) for stream_id, total, events in rows}
 
 

@@ -195,7 +195,7 @@ async def test_no_personal_data_in_the_clear_in_the_database_or_the_topic(
 
     stored = await rows(
         database,
-        "SELECT concat(e, '') FROM events e UNION ALL SELECT concat(u, '') FROM users u"
+        "SELECT concat(e, '') FROM events e UNION ALL SELECT concat(u, '') FROM users_v1.users u"
         " UNION ALL SELECT concat(k, '') FROM privacy_keys k",
     )
     assert len(stored) == 4, "two events, a user, a key"
