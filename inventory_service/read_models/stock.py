@@ -46,6 +46,7 @@ class Stock(ReadModel):
             UnitsDeducted,
         )
     )
+    one_stream_per_row = True
 
     async def apply(self, connection: AsyncConnection[Any], events: Sequence[RecordedEvent]) -> None:
         """Two statements a batch: the products that are new, then what changed on the others."""

@@ -67,6 +67,7 @@ class Notifications(ReadModel):
         event.event_type
         for event in (NotificationRequested, NotificationSent, NotificationDelayed, NotificationFailed)
     )
+    one_stream_per_row = True
 
     async def apply(self, connection: AsyncConnection[Any], events: Sequence[RecordedEvent]) -> None:
         """Two statements a batch: what is new, then how the batch leaves each one."""

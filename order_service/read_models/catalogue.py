@@ -23,6 +23,7 @@ class Catalogue(ReadModel):
         );
     """
     handles = frozenset({ProductListed.event_type, PriceChanged.event_type})
+    one_stream_per_row = True
 
     async def apply(self, connection: Connection, events: Sequence[RecordedEvent]) -> None:
         """One statement a batch; of several prices of one product the last counts."""

@@ -54,6 +54,7 @@ class Orders(ReadModel):
         CREATE INDEX orders_by_customer ON orders (customer_id, created_position DESC);
     """
     handles = frozenset(event.event_type for event in ORDER_EVENTS.classes)
+    one_stream_per_row = True
 
     async def apply(self, connection: Connection, events: Sequence[RecordedEvent]) -> None:
         """Two statements a batch: the orders that are new, then what changed on the others."""

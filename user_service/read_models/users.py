@@ -41,6 +41,7 @@ class Users(ReadModel):
         );
     """
     handles = frozenset(event.event_type for event in (UserRegistered, UserContactChanged, UserDeactivated))
+    one_stream_per_row = True
 
     async def apply(self, connection: AsyncConnection[Any], events: Sequence[RecordedEvent]) -> None:
         """Two statements a batch: who is new, then what changed."""
