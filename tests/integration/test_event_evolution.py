@@ -1,0 +1,238 @@
+"""Orders of version 1 and of version 2 side by side, on a real Postgres and a real Kafka.
+
+An order service that was not deployed yet writes `OrderCreated` version 1 into the same store: everything that
+reads, here and in the other services, goes on with both.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+import psycopg
+import pytest
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+
+import schemas
+from chassis.consumer import Consumer
+from chassis.database import Pool, open_pool
+from chassis.migrations import migrate
+from chassis.reactions import Reactions
+from chassis.relay import Relay
+from chassis.service import Worker
+from chassis.store import EventStore
+from chassis.topics import Topic
+from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, unique
+from inventory_service.reactions import stock
+from notification_service.reactions import requests
+from order_service.app import consumers
+from order_service.domain import ConfirmOrder
+from schemas.events.notifications import NOTIFICATION_EVENTS, NotificationRequested
+from schemas.events.orders import ORDER_EVENTS, OrderCreated, order_stream
+from tests.integration import inventory_room
+from tests.integration.order_room import OPERATOR, Room, as_customer, open_room
+from tests.integration.service_kit import running
+from tests.support import eventually
+
+EXAMPLE = orjson.loads((Path(schemas.__file__).parent / "examples" / "OrderCreated.v1.json").read_bytes())
+LINE = {"sku": "TEA-1", "quantity": 2, "unit_price": {"amount": 500, "currency": "EUR"}}
+
+
+@pytest.fixture
+async def room(database: DatabaseUrls) -> AsyncIterator[Room]:
+    async with open_room(database) as room:
+        yield room
+
+
+async def append_as_version_1(room: Room, order_id: UUID) -> bytes:
+    """What the order service of yesterday writes; returns the data as they are stored."""
+    data = {
+        "order_id": str(order_id),
+        "customer_id": str(room.customer),
+        "lines": [LINE],
+        "total": {"amount": 1000, "currency": "EUR"},
+    }
+    assert data.keys() == EXAMPLE.keys()
+    # Spaces and all: nobody may write it anew on its way.
+    stored = orjson.dumps(data, option=orjson.OPT_INDENT_2)
+    async with room.pool.connection() as connection:
+        await connection.execute(
+            "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
+            " VALUES (%s, 1, gen_random_uuid(), 'OrderCreated', 1, %s, '{\"correlation_id\": \"old\"}')",
+            (order_stream(order_id), stored.decode()),
+        )
+    room.store.wakeup.notify()
+    return stored
+
+
+async def place_as_version_2(room: Room, channel: str = "app") -> UUID:
+    body = {"lines": [{"sku": "TEA-1", "quantity": 2}], "channel": channel}
+    headers = {**as_customer(room.customer), "Idempotency-Key": uuid4().hex}
+    answer = await room.http.post("/orders", json=body, headers=headers)
+    assert answer.status_code == 201, answer.text
+    return UUID(answer.json()["order_id"])
+
+
+async def test_orders_of_both_versions_are_shown(room: Room) -> None:
+    old, new = uuid4(), await place_as_version_2(room)
+    await append_as_version_1(room, old)
+
+    shown = {order_id: (await room.order(order_id)).json() for order_id in (old, new)}
+
+    assert [shown[order_id]["channel"] for order_id in (old, new)] == ["unknown", "app"]
+    assert shown[old]["lines"] == shown[new]["lines"] == [LINE]
+    listed = (await room.http.get("/orders", headers=as_customer(room.customer))).json()["orders"]
+    assert {one["order_id"]: one["channel"] for one in listed} == {str(old): "unknown", str(new): "app"}
+
+
+async def test_the_history_of_an_order_tells_what_was_written_and_not_what_it_would_be_today(
+    room: Room,
+) -> None:
+    old = uuid4()
+    stored = await append_as_version_1(room, old)
+    answer = await room.http.get(f"/orders/{old}/events", headers=as_customer(room.customer))
+    (created,) = answer.json()["events"]
+    assert created["schema_version"] == 1
+    assert created["data"] == orjson.loads(stored)
+    (recorded,) = await room.store.read_stream(order_stream(old))
+    assert (recorded.schema_version, recorded.data) == (1, stored)
+    assert isinstance(recorded.event, OrderCreated)
+    assert recorded.event.channel == "unknown"
+
+
+async def test_commands_go_on_with_an_order_of_version_1(room: Room) -> None:
+    old, shipped = uuid4(), uuid4()
+    for order_id in (old, shipped):
+        await append_as_version_1(room, order_id)
+    cancelled = await room.command(old, "cancel", {"reason": "too late"})
+    await room.decide(shipped, ConfirmOrder())
+    sent = await room.command(shipped, "ship", {"carrier": "DHL"}, headers=OPERATOR)
+    assert (cancelled.status_code, sent.status_code) == (200, 200)
+    order = (await room.order(shipped, 3)).json()
+    assert (order["status"], order["channel"]) == ("shipped", "unknown")
+
+
+async def test_a_read_model_that_has_no_channel_yet_is_read_as_well(
+    room: Room, database: DatabaseUrls
+) -> None:
+    """The version before serves until the new one has caught up, and after a deployment was rolled back."""
+    order_id = await place_as_version_2(room)
+    await room.order(order_id)
+    async with await psycopg.AsyncConnection.connect(database.superuser) as owner:
+        await owner.execute("ALTER SCHEMA orders_v2 RENAME TO orders_v1")
+        await owner.execute("ALTER TABLE orders_v1.orders DROP COLUMN channel")
+    row = await room.queries.order(order_id)
+    assert row is not None
+    assert (row.order_id, row.channel, row.status) == (order_id, "unknown", "pending")
+    (listed,) = await room.queries.orders_of(room.customer, before=None, limit=5)
+    assert listed == row
+
+
+@dataclass(frozen=True)
+class Others:
+    """What hears of the orders. Whether inventory did, the orders themselves tell."""
+
+    notifications: EventStore
+    topic: Topic
+
+    async def requested(self) -> dict[UUID, set[str]]:
+        """Order -> what its customer is to be told."""
+        told: dict[UUID, set[str]] = {}
+        for recorded in await self.notifications.read_all(after=0, limit=1000):
+            assert isinstance(recorded.event, NotificationRequested)
+            told.setdefault(recorded.event.order_id, set()).add(recorded.event.kind)
+        return told
+
+
+@asynccontextmanager
+async def platform(
+    room: Room, database: DatabaseUrls, postgres: PostgresServer, kafka: KafkaServer
+) -> AsyncIterator[Others]:
+    """Relays and consumers of the three services, on topics of their own."""
+    orders, inventory = [Topic(await kafka.create_topic(partitions=1), 1) for _ in range(2)]
+    stock_urls, notification_urls = [await postgres.create_database() for _ in range(2)]
+    await migrate(notification_urls.migrator)
+    broker = kafka.bootstrap_servers
+    async with (
+        inventory_room.open_room(stock_urls) as stockroom,
+        open_pool(notification_urls.service, name="notifications", max_size=3) as pool,
+        EventStore(pool, NOTIFICATION_EVENTS) as notifications,
+    ):
+        await stockroom.stocked("TEA-1", 100)
+        workers: list[Worker] = [
+            Relay(room.pool, database.service, room.store, orders, "/order-service", broker),
+            Relay(
+                stockroom.pool, stock_urls.service, stockroom.store, inventory, "/inventory-service", broker
+            ),
+            _consumer(stock, orders, stockroom.pool, stockroom.store, broker),
+            _consumer(requests, orders, pool, notifications, broker),
+            *consumers(room.pool, room.store, broker, inventory),
+        ]
+        async with running(workers):
+            yield Others(notifications, orders)
+    for urls in (stock_urls, notification_urls):
+        await postgres.drop_database(urls.name)
+
+
+async def test_every_service_goes_on_with_both_versions_and_the_relay_sends_what_was_written(
+    room: Room, database: DatabaseUrls, postgres: PostgresServer, kafka: KafkaServer
+) -> None:
+    old = uuid4()
+    stored = await append_as_version_1(room, old)
+    new = await place_as_version_2(room, "marketplace")
+    async with platform(room, database, postgres, kafka) as others:
+        for order_id in (old, new):
+            confirmed = await room.http.get(
+                f"/orders/{order_id}",
+                params={"min_version": 2, "wait": 30},
+                headers=as_customer(room.customer),
+            )
+            assert confirmed.json()["status"] == "confirmed", confirmed.text
+
+        async def both_customers_are_told() -> bool:
+            told = {"order_created", "order_confirmed"}
+            assert await others.requested() == {old: told, new: told}
+            return True
+
+        await eventually(both_customers_are_told, 20, "both customers are told")
+        created = [
+            record
+            for record in await records(kafka, others.topic)
+            if header(record, "ce_type") == "OrderCreated"
+        ]
+
+    assert {header(record, "ce_subject"): header(record, "ce_dataschema") for record in created} == {
+        order_stream(old): "OrderCreated/1",
+        order_stream(new): "OrderCreated/2",
+    }
+    values = {header(record, "ce_subject"): record.value for record in created}
+    assert values[order_stream(old)] == stored
+    assert orjson.loads(values[order_stream(new)])["channel"] == "marketplace"
+
+
+def _consumer(
+    handler: Reactions[Any, Any], topic: Topic, pool: Pool, store: EventStore, kafka: str
+) -> Consumer:
+    return Consumer(
+        unique(handler.name), [topic], ORDER_EVENTS, handler, pool, store, bootstrap_servers=kafka
+    )
+
+
+async def records(kafka: KafkaServer, topic: Topic) -> list[ConsumerRecord]:
+    """Everything in the topic, which has one partition."""
+    async with AIOKafkaConsumer(
+        topic.name, bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest"
+    ) as consumer:
+        found: list[ConsumerRecord] = []
+        (partition,) = consumer.assignment()
+        end = (await consumer.end_offsets([partition]))[partition]
+        while not found or found[-1].offset + 1 < end:
+            found.append(await consumer.getone())
+        return found
+
+
+def header(record: Any, name: str) -> str:
+    return bytes(dict(record.headers)[name]).decode()
