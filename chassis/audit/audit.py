@@ -14,6 +14,7 @@ from chassis.audit.findings import Check, Finding, Report, pending, violation
 from chassis.audit.hearing import Hearing
 from chassis.audit.invariants import Invariant
 from chassis.audit.progress import Progress
+from chassis.audit.read_models import check_read_model
 from chassis.audit.records import Extent, TopicReader, open_topics
 from chassis.audit.store import StoreCheck
 from chassis.audit.topic import REPUBLISH, TopicCheck
@@ -26,8 +27,13 @@ from chassis.store import EventStore
 _PAGE = 5_000  # events of the store at once
 
 
-async def run_audit(definition: ServiceDefinition, settings: ServiceSettings, progress: Progress) -> Report:
-    """Audit the service. Raises psycopg.Error and KafkaError when it can't look at everything."""
+async def run_audit(
+    definition: ServiceDefinition, settings: ServiceSettings, progress: Progress, *, read_models: bool = True
+) -> Report:
+    """Audit the service; `read_models`: also build each of them anew, to compare.
+
+    Raises psycopg.Error, KafkaError and ReplayError when it can't look at everything.
+    """
     started = time.monotonic()
     invariants = definition.invariants(settings)
     async with (
@@ -38,6 +44,9 @@ async def run_audit(definition: ServiceDefinition, settings: ServiceSettings, pr
         cut = await take_cut(pool, reader, definition, invariants)
         audit = _Audit(definition, pool, store, reader, cut, invariants, progress)
         checks = await audit.run()
+        if read_models:
+            service = definition.name.removesuffix("-service")
+            checks += [await check_read_model(feed, service, settings, progress) for feed in definition.feeds]
     return Report(definition.name, cut.to_json(), checks, time.monotonic() - started)
 
 

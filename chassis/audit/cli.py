@@ -22,6 +22,10 @@ def add_audit(app: typer.Typer, tools: Tools) -> None:
     @app.command()
     def audit(
         as_json: Annotated[bool, typer.Option("--json", help="The whole report, for programs.")] = False,
+        skip_read_models: Annotated[
+            bool,
+            typer.Option("--skip-read-models", help="Do not build the read models anew, to compare them."),
+        ] = False,
     ) -> None:
         """Prove that nothing was lost, invented or done twice: store, topic, consumers, read models, invariants.
 
@@ -31,7 +35,7 @@ def add_audit(app: typer.Typer, tools: Tools) -> None:
 
         async def work(settings: ServiceSettings) -> Report:
             with shown(tools.definition.name) as progress:
-                return await run_audit(tools.definition, settings, progress)
+                return await run_audit(tools.definition, settings, progress, read_models=not skip_read_models)
 
         report = tools.run(work, failed=NOT_AUDITED)
         if as_json:

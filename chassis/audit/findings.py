@@ -60,6 +60,11 @@ class Check:
             if self._counts[key] <= KEPT:
                 self._kept.setdefault(key, []).append(finding)
 
+    def add_more(self, severity: Severity, kind: str, count: int) -> None:
+        """There were so many more of that kind, of which nothing but the number is known."""
+        if count > 0:
+            self._counts[severity, kind] += count
+
     def count(self, severity: Severity) -> int:
         """How many findings of that severity there were, kept or not."""
         return sum(count for (one, _), count in self._counts.items() if one is severity)
