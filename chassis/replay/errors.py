@@ -13,3 +13,7 @@ class SourceGone(ReplayError):
 
 class NotApplicable(ReplayError):
     """The read model fails on an event for a reason that trying again won't change."""
+
+
+class AlreadyLive(ReplayError):
+    """The read model has its live copy, so there is nothing to build."""

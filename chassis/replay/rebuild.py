@@ -13,7 +13,7 @@ from chassis.definition import Feed
 from chassis.read_model import Copy
 from chassis.replay import builds, copies
 from chassis.replay.builds import PartMoved
-from chassis.replay.errors import ReplayError
+from chassis.replay.errors import AlreadyLive, ReplayError
 from chassis.replay.exclusive import RebuildRunning, exclusive
 from chassis.replay.filler import Filler, Place, missing, open_filler
 from chassis.replay.meeting import meet
@@ -58,10 +58,12 @@ class Rebuild:
         kafka: str,
         *,
         parallel: int = 1,
+        unless_live: bool = False,
         on_progress: OnProgress = unheard,
         patience: float = PATIENCE,
     ) -> None:
-        """`kafka`: bootstrap servers. `patience`: seconds for which faults that may pass are waited for.
+        """`kafka`: bootstrap servers. `unless_live`: only if there is no live copy. `patience`: seconds for which
+        faults that may pass are waited for.
 
         Raises ReplayError for a `parallel` that this read model can't have.
         """
@@ -71,6 +73,7 @@ class Rebuild:
         self._database_url = database_url
         self._kafka = kafka
         self._parallel = parallel
+        self._unless_live = unless_live
         self._tracker = Tracker(on_progress)
         self._persistence = Persistence(patience)
         self._attempts = 0
@@ -80,8 +83,8 @@ class Rebuild:
         """Build, catch up, compare (`verify`), take over (`switch`).
 
         A copy whose rows differ, or with more parked streams than the live one, does not take over unless
-        `switch_anyway`. Raises ReplayError (RebuildRunning when another process rebuilds this model), psycopg.Error and
-        KafkaError when what is missing did not come back in time. The live copy is then as it was.
+        `switch_anyway`. Raises ReplayError (RebuildRunning when another process rebuilds this model, AlreadyLive when
+        another one was faster), psycopg.Error and KafkaError when what is missing did not come back in time. The live copy is then as it was.
         """
         started = time.monotonic()
         try:
@@ -100,6 +103,8 @@ class Rebuild:
                 exclusive(self._database_url, self._model) as session,
                 open_filler(self._feed, Copy.NEXT, self._database_url, self._kafka, self._moved) as filler,
             ):
+                if self._unless_live and await copies.is_live(session.connection, self._model):
+                    raise AlreadyLive(f"{self._model.schema} is live")
                 outcome = await self._rebuild(session.connection, filler, started, verify, switch, anyway)
                 await copies.sweep(session.connection)
                 return outcome

@@ -58,6 +58,8 @@ async def lock_live(connection: Connection, feed: Feed) -> None:
     `position_of` and `offsets_of` (Copy.LIVE) then tell where it stands. Commit soon. Raises LockNotAvailable
     (transient) when a writer keeps it for 10 seconds.
     """
+    # Renaming the rows of a million streams takes some seconds.
+    await connection.execute("SET LOCAL statement_timeout = '60s'")
     if feed.topics:
         await positions.hold(connection, feed.consumer)
         return
