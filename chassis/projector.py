@@ -175,9 +175,12 @@ class Projector(LoopWorker):
 
     async def _stop_loudly(self, poison: "_NotApplicable") -> None:
         event = poison.events[0]
-        where = f"position {event.position}, {event.event_type} version {event.version} of {event.stream_id}"
+        where = (
+            f"position {event.position}, {event.event_type} at version {event.version} of {event.stream_id}"
+        )
         log.error("projector stopped", read_model=self._model.schema, where=where, exc_info=poison.__cause__)
-        self._enter(ProjectorState.POISONED, f"{where}: {poison.__cause__!r}")
+        why = f"{type(poison.__cause__).__name__}: {poison.__cause__}"
+        self._enter(ProjectorState.POISONED, f"{where}: {why}; nothing is skipped, it goes on from there")
         await self._stopping.wait()
 
     def _enter(self, state: ProjectorState, detail: str = "") -> None:

@@ -11,6 +11,7 @@ from starlette.types import Scope
 from chassis.commands import IdempotencyKeyReused
 from chassis.database import is_transient
 from chassis.decider import CommandRefused
+from chassis.events import UnknownEvent
 from chassis.http.problems import FieldError, Problem, bad_field, unavailable
 from chassis.logging import get_logger
 from chassis.reading import ReadModelBuilding
@@ -45,6 +46,12 @@ def last_resort(error: Exception, scope: Scope) -> Problem:
     if is_transient(error):
         log.warning("request failed on a transient fault", path=scope["path"], error=repr(error))
         return unavailable("The database can't be reached at the moment; nothing is known to have been done.")
+    if isinstance(error, UnknownEvent):
+        # Old and new processes run side by side, or a deployment was rolled back: a newer process can do it.
+        log.error("request met a newer event", path=scope["path"], error=str(error))
+        return unavailable(
+            "A newer version of the service wrote what this needs: ask again, where that runs."
+        )
     log.error("request failed", path=scope["path"], exc_info=error)
     return Problem(500, "internal_error", "Something went wrong here. The correlation id leads to the log.")
 

@@ -115,6 +115,25 @@ async def test_commands_go_on_with_an_order_of_version_1(room: Room) -> None:
     assert (order["status"], order["channel"]) == ("shipped", "unknown")
 
 
+async def test_what_an_older_process_cannot_read_is_answered_with_try_again(room: Room) -> None:
+    """Old and new processes run side by side during a deployment; after one was rolled back it stays like that."""
+    newer = uuid4()
+    async with room.pool.connection() as connection:
+        await connection.execute(
+            "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
+            " VALUES (%s, 1, gen_random_uuid(), 'OrderCreated', 3, '{}', '{\"correlation_id\": \"new\"}')",
+            (order_stream(newer),),
+        )
+    for answer in (
+        await room.command(newer, "cancel"),
+        await room.http.get(f"/orders/{newer}/events", headers=OPERATOR),
+    ):
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/temporarily_unavailable")
+        assert "A newer version of the service" in answer.json()["detail"]
+        assert "Retry-After" in answer.headers
+    assert len(await room.store.read_stream(order_stream(newer))) == 1
+
+
 async def test_a_read_model_that_has_no_channel_yet_is_read_as_well(
     room: Room, database: DatabaseUrls
 ) -> None:

@@ -6,11 +6,14 @@ from typing import LiteralString
 
 import psycopg
 import pytest
+from pydantic import create_model
 
 from chassis.database import Connection
-from chassis.events import RecordedEvent
+from chassis.events import EventRegistry, RecordedEvent
 from chassis.projector import Projector, ProjectorState
 from chassis.read_model import ReadModel
+from chassis.store import EventStore
+from chassis.upcasting import Upcaster
 from infra.testing import DatabaseUrls, PostgresServer
 from tests.integration.store_kit import Counted, StoreKit, crashing, never, open_store_kit, running
 from tests.support import eventually
@@ -174,7 +177,7 @@ async def test_a_poisonous_event_stops_it_loudly_and_is_never_skipped(
         health = projector.health()
         assert not health.alive
         assert not health.ready
-        assert "position 13, Counted version 13 of counter-1: KeyError('carrier')" in health.detail
+        assert "position 13, Counted at version 13 of counter-1: KeyError: 'carrier'" in health.detail
         # What is in front of it is applied, nothing behind it.
         assert await totals(kit) == {"counter-1": (sum(range(1, 13)), 12)}
         assert await checkpoint(kit) == 12
@@ -183,6 +186,35 @@ async def test_a_poisonous_event_stops_it_loudly_and_is_never_skipped(
     async with running(Projector(kit.store, model, kit.pool)):  # deployed again with the error corrected
         await caught_up(kit)
     assert await totals(kit) == {"counter-1": (sum(range(1, 31)), 30)}
+
+
+async def test_events_of_a_newer_deployment_stop_it_and_it_says_what_to_do(kit: StoreKit) -> None:
+    """A deployment was rolled back, and the store holds what it wrote."""
+    await kit.append("counter-1", 1)
+    await kit.fetch(
+        "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
+        ' VALUES (\'counter-1\', 2, gen_random_uuid(), \'Counted\', 2, \'{"n": 2, "unit": "crates"}\', \'{"correlation_id": "c"}\')'
+        " RETURNING 1"
+    )
+    projector = Projector(kit.store, Totals(), kit.pool)
+    async with running(projector):
+        await eventually(lambda: projector.state is ProjectorState.POISONED, what="it stops")
+        assert not projector.health().alive
+        assert projector.health().detail == (
+            "poisoned: position 2, Counted at version 2 of counter-1: NewerEventVersion: Counted version 2 was written"
+            " by a newer program, this one knows versions up to 1: deploy one that knows version 2;"
+            " nothing is skipped, it goes on from there"
+        )
+    assert await totals(kit) == {"counter-1": (1, 1)}
+
+    newer = create_model("Counted", __base__=Counted, __cls_kwargs__={"version": 2}, unit=(str, ...))
+    registry = EventRegistry(
+        [newer], upcasters=[Upcaster("Counted", 1, lambda data: {**data, "unit": "pieces"})]
+    )
+    store = EventStore(kit.pool, registry)
+    async with store, running(Projector(store, Totals(), kit.pool)):  # deployed again
+        await caught_up(kit)
+    assert await totals(kit) == {"counter-1": (3, 2)}
 
 
 async def test_it_waits_out_a_restart_of_its_database(kit: StoreKit, postgres: PostgresServer) -> None:
