@@ -21,10 +21,9 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 def comparison_json(comparison: Comparison | None) -> dict[str, Any] | None:
     """All of it; rows by the names of their columns, values as text."""
-    return comparison and {
-        "equal": comparison.equal,
-        "tables": [asdict(table) for table in comparison.tables],
-    }
+    if comparison is None:
+        return None
+    return {"equal": comparison.equal, "tables": [asdict(table) for table in comparison.tables]}
 
 
 def show_outcome(console: Console, outcome: Outcome, model: str) -> None:
