@@ -63,7 +63,7 @@ class StockAddsUp(Invariant):
         self._open: dict[
             tuple[str, UUID, str], int
         ] = {}  # kind, order, SKU -> in its reservation, not its ledger
-        self._shown: dict[str, tuple[int, int, int]] | None = None
+        self._shown: Mapping[str, tuple[int, ...]] | None = None
         self._shown_at = 0
 
     async def look(self, connection: Connection) -> None:
@@ -74,8 +74,11 @@ class StockAddsUp(Invariant):
             return  # not built yet
         query = f"SELECT sku, on_hand, reserved, version FROM {_STOCK.schema}.products"  # noqa: S608 - a constant
         rows = await (await connection.execute(query.encode())).fetchall()
-        self._shown_at = checkpoint[0]
-        self._shown = {sku: (on_hand, reserved, version) for sku, on_hand, reserved, version in rows}
+        self.shown({sku: tuple(numbers) for sku, *numbers in rows}, checkpoint[0])
+
+    def shown(self, rows: Mapping[str, tuple[int, ...]], at: int) -> None:
+        """The read model says (on hand, reserved, version) of each SKU, at that position."""
+        self._shown, self._shown_at = rows, at
 
     def apply(self, recorded: RecordedEvent) -> Iterable[Finding]:
         """The next event, of a product or of a reservation."""
