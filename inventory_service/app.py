@@ -17,6 +17,7 @@ from chassis.probe import DatabaseProbe
 from chassis.projector import Projector
 from chassis.reading import open_reading_pool
 from chassis.relay import Relay
+from chassis.replay.build_first import BuildFirst
 from chassis.rpc.server import GrpcServer
 from chassis.service import Worker
 from chassis.store import EventStore
@@ -35,11 +36,12 @@ from schemas.grpc.inventory_pb2_grpc import add_InventoryServicer_to_server
 from schemas.topics import INVENTORY, ORDERS
 
 TITLE = "Millrace inventory"
+STOCK = Feed(Stock(), INVENTORY_EVENTS)
 DEFINITION = ServiceDefinition(
     name="inventory-service",
     topic=INVENTORY,
     registry=INVENTORY_EVENTS,
-    feeds=[Feed(Stock(), INVENTORY_EVENTS)],
+    feeds=[STOCK],
     streams=[StreamKind("product-", PRODUCT), StreamKind("reservation-", RESERVATION)],
     listeners=[Listener(reactions.stock.name, ORDER_EVENTS, (ORDERS,), reactions.stock.handles)],
     invariants=audit.invariants,
@@ -59,7 +61,7 @@ async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]
         EventStore(pool, INVENTORY_EVENTS, wakeup=wakeup) as store,
     ):
         queries = StockQueries(reading)
-        projector = Projector(store, Stock(), pool)
+        projector = Projector(store, STOCK.model, pool)
         consumer = Consumer(
             reactions.stock.name,
             [ORDERS],
@@ -78,7 +80,7 @@ async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]
             DatabaseProbe(database),
             Relay(pool, database, store, INVENTORY, "/inventory-service", kafka),
             consumer,
-            projector,
+            BuildFirst(projector, STOCK, pool, database, kafka),
             HttpServer(app, host=settings.http_host, port=settings.http_port),
             grpc_server(settings, queries),
         ]

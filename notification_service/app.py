@@ -17,6 +17,7 @@ from chassis.probe import DatabaseProbe
 from chassis.projector import Projector
 from chassis.reading import open_reading_pool
 from chassis.relay import Relay
+from chassis.replay.build_first import BuildFirst
 from chassis.rpc.channel import open_channel
 from chassis.rpc.server import GrpcServer
 from chassis.service import Worker
@@ -37,11 +38,12 @@ from schemas.events.orders import ORDER_EVENTS
 from schemas.topics import NOTIFICATIONS, ORDERS
 
 TITLE = "Millrace notifications"
+NOTIFICATIONS_FEED = Feed(Notifications(), NOTIFICATION_EVENTS)
 DEFINITION = ServiceDefinition(
     name="notification-service",
     topic=NOTIFICATIONS,
     registry=NOTIFICATION_EVENTS,
-    feeds=[Feed(Notifications(), NOTIFICATION_EVENTS)],
+    feeds=[NOTIFICATIONS_FEED],
     streams=[StreamKind("notification-", NOTIFICATION)],
     listeners=[Listener(reactions.requests.name, ORDER_EVENTS, (ORDERS,), reactions.requests.handles)],
     invariants=audit.invariants,
@@ -62,7 +64,7 @@ async def service(settings: NotificationSettings) -> AsyncIterator[Sequence[Work
         EventStore(pool, NOTIFICATION_EVENTS, wakeup=wakeup) as store,
     ):
         queries = NotificationQueries(reading)
-        projector = Projector(store, Notifications(), pool)
+        projector = Projector(store, NOTIFICATIONS_FEED.model, pool)
         consumer = Consumer(
             reactions.requests.name,
             [ORDERS],
@@ -77,7 +79,7 @@ async def service(settings: NotificationSettings) -> AsyncIterator[Sequence[Work
             DatabaseProbe(database),
             Relay(pool, database, store, NOTIFICATIONS, "/notification-service", kafka),
             consumer,
-            projector,
+            BuildFirst(projector, NOTIFICATIONS_FEED, pool, database, kafka),
             Sender(
                 database,
                 store,

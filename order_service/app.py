@@ -17,6 +17,7 @@ from chassis.probe import DatabaseProbe
 from chassis.projector import Projector
 from chassis.reading import open_reading_pool
 from chassis.relay import Relay
+from chassis.replay.build_first import BuildFirst
 from chassis.rpc.channel import open_channel
 from chassis.rpc.server import GrpcServer
 from chassis.service import Worker
@@ -42,6 +43,7 @@ from schemas.topics import INVENTORY, ORDERS
 
 ORDERS_MODEL = Orders()
 CATALOGUE_MODEL = Catalogue()
+ORDERS_FEED = Feed(ORDERS_MODEL, ORDER_EVENTS)
 # Each version of it in a group of its own.
 CATALOGUE = Feed(
     CATALOGUE_MODEL, INVENTORY_EVENTS, (INVENTORY,), consumer=f"order-service.{CATALOGUE_MODEL.schema}"
@@ -51,7 +53,7 @@ DEFINITION = ServiceDefinition(
     topic=ORDERS,
     registry=ORDER_EVENTS,
     feeds=[
-        Feed(ORDERS_MODEL, ORDER_EVENTS),
+        ORDERS_FEED,
         CATALOGUE,
     ],
     streams=[StreamKind("order-", ORDER)],
@@ -76,14 +78,16 @@ async def service(settings: OrderSettings) -> AsyncIterator[Sequence[Worker]]:
         queries, history = OrderQueries(reading), OrderHistory(store)
         prices = Prices(CatalogueQueries(reading), InventoryStub(inventory))
         projector, heard = Projector(store, ORDERS_MODEL, pool), consumers(pool, store, kafka)
+        hears, catalogue = heard
         resources = OrderResources(
             OrderCommands(store, prices, history), queries, history, projector.projected
         )
         yield [
             DatabaseProbe(database),
             Relay(pool, database, store, ORDERS, "/order-service", kafka),
-            *heard,
-            projector,
+            hears,
+            BuildFirst(catalogue, CATALOGUE, pool, database, kafka),
+            BuildFirst(projector, ORDERS_FEED, pool, database, kafka),
             HttpServer(http_app(resources, heard), host=settings.http_host, port=settings.http_port),
             grpc_server(settings, queries),
         ]

@@ -18,6 +18,7 @@ from chassis.probe import DatabaseProbe
 from chassis.projector import Projector
 from chassis.reading import open_reading_pool
 from chassis.relay import Relay
+from chassis.replay.build_first import BuildFirst
 from chassis.rpc.server import GrpcServer
 from chassis.service import Worker
 from chassis.store import EventStore
@@ -36,11 +37,12 @@ from user_service.read_models.users import Users
 from user_service.settings import UserSettings
 
 TITLE = "Millrace users"
+USERS_FEED = Feed(Users(), USER_EVENTS)
 DEFINITION = ServiceDefinition(
     name="user-service",
     topic=USERS,
     registry=USER_EVENTS,
-    feeds=[Feed(Users(), USER_EVENTS)],
+    feeds=[USERS_FEED],
     streams=[StreamKind("user-", USER)],
     migrations=[Migrations("user_service", "user_service.migrations")],
     invariants=audit.invariants,
@@ -62,7 +64,7 @@ async def service(settings: UserSettings) -> AsyncIterator[Sequence[Worker]]:
         shared_wakeup(settings.database_url) as wakeup,
         EventStore(pool, USER_EVENTS, wakeup=wakeup) as store,
     ):
-        projector = Projector(store, Users(), pool)
+        projector = Projector(store, USERS_FEED.model, pool)
         app = http_app(
             UserResources(
                 commands=UserCommands(store, PrivacyKeys(pool, privacy), privacy),
@@ -76,7 +78,7 @@ async def service(settings: UserSettings) -> AsyncIterator[Sequence[Worker]]:
             Relay(
                 pool, settings.database_url, store, USERS, "/user-service", settings.kafka_bootstrap_servers
             ),
-            projector,
+            BuildFirst(projector, USERS_FEED, pool, settings.database_url, settings.kafka_bootstrap_servers),
             HttpServer(app, host=settings.http_host, port=settings.http_port),
             grpc_server(settings, contacts),
         ]
