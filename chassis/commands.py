@@ -15,6 +15,8 @@ from weakref import WeakValueDictionary
 from chassis.decider import C, CommandRefused, Decider, S
 from chassis.events import DomainEvent, Metadata, NewEvent, RecordedEvent
 from chassis.ids import derived_id, new_id
+from chassis.loading import load_state
+from chassis.snapshots import Snapshots
 from chassis.state_cache import StateCache
 from chassis.store import NO_STREAM, EventIdsReused, EventStore, StreamAppend, WrongExpectedVersion
 
@@ -65,12 +67,20 @@ class IdempotencyKeyReused(Exception):
 
 
 class CommandHandler(Generic[S, C]):
-    """Commands for one kind of stream. Their states are kept in memory, see StateCache."""
+    """Commands for one kind of stream. Their states are kept in memory (StateCache), those of long ones in snapshots."""
 
-    def __init__(self, store: EventStore, decider: Decider[S, C], *, cache_size: int = 10_000) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        decider: Decider[S, C],
+        *,
+        cache_size: int = 10_000,
+        snapshots: Snapshots | None = None,
+    ) -> None:
         self._store = store
         self._decider = decider
         self._cache = StateCache(cache_size)
+        self._snapshots = snapshots
         # One command at a time for a stream: those of one process wait for each other instead of losing races.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -130,6 +140,7 @@ class CommandHandler(Generic[S, C]):
             return await self._first_result(context, otherwise=EventIdsReused(stream_id))
         state = self._decider.fold(events, state)
         self._cache.keep(self._decider, stream_id, appended.version, state)
+        self._offer(stream_id, version, appended.version, state)
         return Committed(stream_id, appended.version, appended.position, state, replayed=False)
 
     async def _first_result(
@@ -157,13 +168,15 @@ class CommandHandler(Generic[S, C]):
         return Committed(last.stream_id, last.version, last.position, state, replayed=True)
 
     async def _load(self, stream_id: str) -> tuple[int, S]:
-        version, state = self._cache.get(self._decider, stream_id)
-        newer = await self._store.read_stream(stream_id, after_version=version)
-        if newer:
-            version = newer[-1].version
-            state = self._decider.fold((recorded.event for recorded in newer), state)
-            self._cache.keep(self._decider, stream_id, version, state)
-        return version, state
+        loaded = await load_state(
+            self._store, self._decider, stream_id, cache=self._cache, snapshots=self._snapshots
+        )
+        self._offer(stream_id, loaded.base, loaded.version, loaded.state)
+        return loaded.version, loaded.state
+
+    def _offer(self, stream_id: str, base: int, version: int, state: S) -> None:
+        if self._snapshots is not None:
+            self._snapshots.offer(self._decider, stream_id, base, version, state)
 
 
 def new_events(events: Sequence[DomainEvent], context: CommandContext) -> list[NewEvent]:

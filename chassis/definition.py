@@ -12,6 +12,7 @@ from chassis.decider import Decider
 from chassis.events import EventRegistry
 from chassis.migrations import Migrations
 from chassis.read_model import ReadModel
+from chassis.snapshot_codec import SnapshotPolicy
 from chassis.topics import Topic
 
 
@@ -55,10 +56,14 @@ class Listener:
 
 @dataclass(frozen=True)
 class StreamKind:
-    """A kind of stream: the ids that begin with `prefix` (`order-`), folded by `decider`."""
+    """A kind of stream: the ids that begin with `prefix` (`order-`), folded by `decider`.
+
+    `snapshots`: how its states are kept, for streams that grow for ever; None: a few events are folded each time.
+    """
 
     prefix: str
     decider: Decider[Any, Any]
+    snapshots: SnapshotPolicy | None = None
 
 
 @dataclass(frozen=True)

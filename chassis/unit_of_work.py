@@ -11,17 +11,20 @@ from typing import Any, cast
 from chassis.database import Connection
 from chassis.decider import C, Decider, S
 from chassis.events import DomainEvent, Metadata, NewEvent, RecordedEvent
+from chassis.loading import load_states
+from chassis.snapshots import Snapshots
 from chassis.state_cache import StateCache
 from chassis.store import EventStore, StreamAppend, WrongExpectedVersion
 
 
 @dataclass(slots=True)
 class _Stream:
-    """A stream as this unit sees it: as it was loaded, and what has been decided since."""
+    """A stream as this unit sees it: as it was loaded (folded on from version `base`), and what was decided since."""
 
     decider: Decider[Any, Any]
     state: Any
     loaded_version: int
+    base: int
     pending: list[NewEvent] = field(default_factory=list)
 
 
@@ -30,16 +33,23 @@ class UnitOfWork:
 
     `actor` is written into the metadata of the events that are decided here: the consumer's name. Without a
     `store` (a read model needs none) only the connection can be used. With a `cache` the streams that earlier
-    units loaded are read on from there.
+    units loaded are read on from there, with `snapshots` others from their snapshots.
     """
 
     def __init__(
-        self, connection: Connection, store: EventStore | None, actor: str, *, cache: StateCache | None = None
+        self,
+        connection: Connection,
+        store: EventStore | None,
+        actor: str,
+        *,
+        cache: StateCache | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.connection = connection
         self._store = store
         self._actor = actor
         self._cache = cache or StateCache(0)
+        self._snapshots = snapshots
         self._streams: dict[str, _Stream] = {}
 
     async def load(self, decider: Decider[S, C], stream_ids: Iterable[str]) -> None:
@@ -47,17 +57,17 @@ class UnitOfWork:
         missing = [stream_id for stream_id in dict.fromkeys(stream_ids) if stream_id not in self._streams]
         if not missing:
             return
-        kept = {stream_id: self._cache.get(decider, stream_id) for stream_id in missing}
-        newer = await self._event_store().read_streams(
-            {stream_id: version for stream_id, (version, _) in kept.items()}, connection=self.connection
+        # What is read was committed by others: this transaction appends nothing before `flush`, its last statement.
+        loaded = await load_states(
+            self._event_store(),
+            decider,
+            missing,
+            cache=self._cache,
+            snapshots=self._snapshots,
+            connection=self.connection,
         )
-        for stream_id, (version, state) in kept.items():
-            if recorded := newer[stream_id]:
-                version = recorded[-1].version
-                state = decider.fold((one.event for one in recorded), state)
-                # Committed by others: this transaction appends nothing before `flush`, its last statement.
-                self._cache.keep(decider, stream_id, version, state)
-            self._streams[stream_id] = _Stream(decider, state, version)
+        for stream_id, each in loaded.items():
+            self._streams[stream_id] = _Stream(decider, each.state, each.version, each.base)
 
     def state(self, decider: Decider[S, C], stream_id: str) -> S:
         """The stream's state, with what this unit decided so far. Raises KeyError when it was not loaded."""
@@ -123,8 +133,11 @@ class UnitOfWork:
     def committed(self) -> None:
         """The batch's transaction is committed: what was decided in it need not be read again."""
         for stream_id, stream in self._streams.items():
+            version = self.version(stream_id)
             if stream.pending:
-                self._cache.keep(stream.decider, stream_id, self.version(stream_id), stream.state)
+                self._cache.keep(stream.decider, stream_id, version, stream.state)
+            if self._snapshots is not None:
+                self._snapshots.offer(stream.decider, stream_id, stream.base, version, stream.state)
 
     def _stream(self, decider: Decider[Any, Any], stream_id: str) -> _Stream:
         stream = self._streams[stream_id]

@@ -11,12 +11,13 @@ from psycopg_pool import AsyncConnectionPool
 
 from chassis.database import Connection
 from chassis.events import EventRegistry, RecordedEvent
-from chassis.store import rows
+from chassis.store import rows, snapshot_rows
 from chassis.store.appending import AppendRequest, append_group
 from chassis.store.group_commit import GroupCommit
 from chassis.store.model import Appended, Shard, StreamAppend
 from chassis.store.read_ahead import read_ahead
 from chassis.store.rows import StreamRow
+from chassis.store.snapshot_rows import FromSnapshots
 from chassis.wakeup import Wakeup
 
 
@@ -87,6 +88,16 @@ class EventStore:
             for event in await rows.fetch_events(borrowed, rows.OF_STREAMS, parameters, self.registry):
                 streams[event.stream_id].append(event)
         return streams
+
+    async def read_streams_from_snapshots(
+        self, after_versions: Mapping[str, int], schema_version: int, *, connection: Connection | None = None
+    ) -> FromSnapshots:
+        """As `read_streams`, but what is wanted from its start begins at its snapshot, when there is one.
+
+        `schema_version` is that of the state: snapshots of another one don't count. One statement.
+        """
+        async with self._connection(connection) as borrowed:
+            return await snapshot_rows.read(borrowed, after_versions, schema_version, self.registry)
 
     async def read_all(
         self,

@@ -7,6 +7,7 @@ ledger. Both kinds of stream are appended in one transaction, so they never disa
 
 from inventory_service.domain.product import (
     PRODUCT,
+    PRODUCT_SNAPSHOTS,
     SKU_PATTERN,
     ChangePrice,
     DeductUnits,
@@ -32,6 +33,7 @@ from inventory_service.domain.reservation import (
 
 __all__ = [
     "PRODUCT",
+    "PRODUCT_SNAPSHOTS",
     "RESERVATION",
     "SKU_PATTERN",
     "AnswerOrder",

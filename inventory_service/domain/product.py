@@ -11,6 +11,7 @@ from uuid import UUID
 
 from chassis.decider import CommandRefused, Decider
 from chassis.events import DomainEvent
+from chassis.snapshot_codec import json_codec
 from schemas.events.inventory import (
     PriceChanged,
     ProductListed,
@@ -157,3 +158,7 @@ def evolve_product(product: Product, event: DomainEvent) -> Product:
 
 
 PRODUCT: Decider[Product, ProductCommand] = Decider(Product(), decide_product, evolve_product)
+
+# A ledger grows with every order that wants the product. Raise the version with every change after which the same
+# events fold into another Product, a new meaning of a field included: older snapshots are dropped then.
+PRODUCT_SNAPSHOTS: Final = json_codec(Product, schema_version=1)
