@@ -5,6 +5,7 @@ import psycopg
 
 from chassis.consumer.positions import StreamMoved
 from chassis.database import is_transient
+from chassis.events import UnknownEvent
 from chassis.store import WrongExpectedVersion
 
 _GRPC_TRANSIENT = frozenset(
@@ -24,6 +25,9 @@ _DEPLOYMENT = (
     psycopg.errors.UndefinedFunction,
     psycopg.errors.InvalidSchemaName,
     psycopg.errors.InsufficientPrivilege,
+    # Of the topic's events none gets as far as a handler that this program can't read (policy.py): it is one of the
+    # own store, written by the next deployment's process. That will take over this partition, and can read it.
+    UnknownEvent,
 )
 
 

@@ -9,6 +9,7 @@ from chassis.consumer.faults import is_passing
 from chassis.consumer.incoming import read_record
 from chassis.consumer.parking import ParkedEvent, ParkedStream
 from chassis.database import Connection
+from chassis.events import UnknownEvent
 from chassis.logging import get_logger
 from chassis.unit_of_work import UnitOfWork
 
@@ -78,6 +79,9 @@ async def _redrive_oldest(consumer: Consumer, stream_id: str) -> _Attempt:
         candidate = await parking.oldest_parked(connection, consumer.name, stream_id)
         if candidate is None:
             return _Attempt.NOTHING_LEFT
+        if unknown := _unknown(consumer, candidate):
+            await parking.failed_again(connection, candidate, unknown)
+            raise _FailedAgain(f"{type(unknown).__name__}: {unknown}")
         try:
             async with connection.transaction():
                 # The position row keeps the consumer out of this partition until the commit: no younger event
@@ -95,6 +99,12 @@ async def _redrive_oldest(consumer: Consumer, stream_id: str) -> _Attempt:
             raise _FailedAgain(f"{type(error).__name__}: {error}") from error
     transaction.announce(unit)
     return _Attempt.APPLIED
+
+
+def _unknown(consumer: Consumer, candidate: ParkedEvent) -> UnknownEvent | None:
+    """Why nothing here can read the event (yet): no handler gets to see it."""
+    item = read_record(candidate.topic, candidate, consumer.registry, candidate.generation)
+    return consumer.transaction.policy.problem(item.event) if item.event else None
 
 
 async def _apply(consumer: Consumer, connection: Connection, candidate: ParkedEvent) -> UnitOfWork:

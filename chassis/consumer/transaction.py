@@ -29,7 +29,7 @@ class BatchTransaction:
         self.consumer = consumer
         self.pool = pool
         self._handler = handler
-        self._policy = policy
+        self.policy = policy
         self._store = store
         self._generations = generations
         self._cache = StateCache()
@@ -52,7 +52,7 @@ class BatchTransaction:
                 known,
                 generations=self._generations,
                 trusted=trusted or {},
-                policy=self._policy,
+                policy=self.policy,
                 failure=failure,
             )
             unit = UnitOfWork(connection, self._store, self.consumer, cache=self._cache)
@@ -73,13 +73,7 @@ class BatchTransaction:
         return plan
 
     async def apply_parked(self, connection: Connection, events: Sequence[RecordedEvent]) -> UnitOfWork:
-        """The handler alone, inside the caller's transaction, for a redrive. Announce the unit after the commit.
-
-        Raises UnknownEvent when one of the events still can't be read here.
-        """
-        for event in events:
-            if problem := self._policy.problem(event):
-                raise problem
+        """The handler alone, inside the caller's transaction, for a redrive. Announce the unit after the commit."""
         # Without the cache: the caller's transaction may have appended before, and may yet be rolled back.
         unit = UnitOfWork(connection, self._store, self.consumer)
         await self._handle(events, unit)
@@ -92,6 +86,6 @@ class BatchTransaction:
             self._store.wakeup.notify()
 
     async def _handle(self, events: Sequence[RecordedEvent], unit: UnitOfWork) -> None:
-        wanted = [event for event in events if self._policy.concerns(event)]
+        wanted = [event for event in events if self.policy.concerns(event)]
         if wanted:
             await self._handler(wanted, unit)

@@ -8,10 +8,12 @@ from pydantic import create_model
 
 from chassis.consumer import parked, redrive
 from chassis.events import DomainEvent, EventRegistry, RecordedEvent
+from chassis.store import EventStore
 from chassis.upcasting import Json, Upcaster
 from infra.testing import DatabaseUrls, KafkaServer
 from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
 from tests.integration.store_kit import REGISTRY, Counted, running
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -85,6 +87,30 @@ async def test_events_of_a_newer_version_wait_for_the_deployment_and_others_flow
         await kit.publish("both", 4)
         await publish_newer(kit, "both", 5)
         await kit.effects({"both": [1, 2, 3, 4, 5], "old": [1, 2]} | {f"new-{n}": [1] for n in range(50)})
+
+
+async def test_a_newer_event_in_the_own_store_is_the_deployments_business_and_parks_nothing(
+    kit: ConsumerKit,
+) -> None:
+    """During a deployment the new process writes streams that the old one can't decide on: it waits to be replaced."""
+    await kit.fetch(
+        "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
+        " VALUES ('echo-a', 1, gen_random_uuid(), 'Counted', 3, %s, '{\"correlation_id\": \"c\"}') RETURNING 1",
+        '{"n": 0, "measured_in": "crates"}',
+    )
+    await kit.publish("a", 1)
+    old = kit.consumer()
+    async with running(old):
+        await eventually(lambda: "deploy one that knows version 3" in old.health().detail)
+        assert not old.health().ready
+        assert await kit.parked() == []
+    assert await kit.applied() == {}
+
+    store = EventStore(kit.pool, NEXT_REGISTRY)
+    async with store, running(kit.consumer(store=store)):
+        await kit.eventually_committed({0: 1})
+    assert await kit.applied() == {"a": [1]}
+    assert [event.version for event in await store.read_stream("echo-a")] == [1, 2]
 
 
 async def test_a_handler_that_names_its_types_ignores_types_that_nobody_here_knows(kit: ConsumerKit) -> None:

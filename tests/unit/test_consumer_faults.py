@@ -6,6 +6,7 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
 
 from chassis.consumer.faults import is_passing
+from chassis.events import NewerEventVersion
 
 
 def answered(code: grpc.StatusCode) -> AioRpcError:
@@ -20,3 +21,7 @@ def test_a_service_that_is_away_or_stopping_parks_nothing(code: grpc.StatusCode)
 @pytest.mark.parametrize("code", [StatusCode.NOT_FOUND, StatusCode.INVALID_ARGUMENT, StatusCode.INTERNAL])
 def test_an_answer_that_will_be_the_same_next_time_is_not_waited_out(code: grpc.StatusCode) -> None:
     assert not is_passing(answered(code))
+
+
+def test_an_event_of_the_own_store_that_a_newer_process_wrote_is_waited_out() -> None:
+    assert is_passing(NewerEventVersion("OrderCreated version 3"))
