@@ -1,6 +1,7 @@
 """What the one-shot commands of a service (replay, audit) share: settings, and errors as one line with an exit code."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
@@ -40,6 +41,7 @@ class Tools:
         """
         settings = self._load()
         configure_logging(self.definition.name, level="error", form="console")
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it is said below, in one line
         try:
             return asyncio.run(work(settings))
         except ToolError as error:

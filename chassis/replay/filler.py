@@ -37,6 +37,10 @@ class Filler(ABC):
         """How far the copy is. Always with the same shares while it is being filled."""
 
     @abstractmethod
+    async def end(self, connection: Connection) -> Place:
+        """How far the source goes now. With the shares of `place`."""
+
+    @abstractmethod
     async def live_place(self, connection: Connection) -> Place:
         """How far the live copy is; where there is none, how far the source goes. With the shares of `place`.
 

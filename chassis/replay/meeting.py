@@ -38,7 +38,9 @@ async def meet(
         if exactly and ahead(place, goal):
             await _wait_for_live(filler, tracker, patient_until)
             continue
-        tracker.aim(Stage.CATCHING_UP, goal, place)
+        tracker.aim(
+            Stage.CATCHING_UP, {share: max(end, place.get(share, 0)) for share, end in goal.items()}, place
+        )
         if missing(goal, place) > gap:
             await filler.fill(goal)
         elif await _meet(connection, filler, then, gap, exactly=exactly):

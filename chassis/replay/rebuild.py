@@ -120,7 +120,7 @@ class Rebuild:
         build = await builds.begin(connection, self._model, filler.shares(self._parallel))
         if self._attempts == 1:
             self._resumed = build.resumed
-        await self._build(connection, filler)
+        await self._build(connection, filler, verify=verify)
         await builds.mark_built(connection, self._model)
         had_live = await copies.is_live(connection, self._model)
         comparison = await self._compare(connection, filler) if verify and had_live else None
@@ -142,9 +142,14 @@ class Rebuild:
             parked=parked,
         )
 
-    async def _build(self, connection: Connection, filler: Filler) -> None:
-        """From the first event to where the live copy is now; only this is worth several processes."""
+    async def _build(self, connection: Connection, filler: Filler, *, verify: bool) -> None:
+        """From the first event to the last; only this is worth several processes.
+
+        Not beyond the live copy when the two are to be compared. Else also beyond: the service may be stopped.
+        """
         goal, place = await filler.live_place(connection), await filler.place(connection)
+        if not verify:
+            goal = {share: max(end, goal[share]) for share, end in (await filler.end(connection)).items()}
         if not self._feed.topics:  # shares that were begun further on must end in one place
             goal = dict.fromkeys(goal, max([*goal.values(), *place.values()], default=0))
         self._tracker.aim(Stage.BUILDING, goal, place)

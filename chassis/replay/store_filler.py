@@ -30,11 +30,13 @@ class StoreFiller(Filler):
     async def place(self, connection: Connection) -> Place:
         return {(part.source, part.number): part.position for part in await self._parts(connection)}
 
+    async def end(self, connection: Connection) -> Place:
+        return dict.fromkeys(await self.place(connection), await self._source.head())
+
     async def live_place(self, connection: Connection) -> Place:
-        if await copies.is_live(connection, self._model):
-            position = await copies.position_of(connection, self._model, Copy.LIVE)
-        else:
-            position = await self._source.head()
+        if not await copies.is_live(connection, self._model):
+            return await self.end(connection)
+        position = await copies.position_of(connection, self._model, Copy.LIVE)
         return dict.fromkeys(await self.place(connection), position)
 
     async def settle_down(self, connection: Connection) -> None:

@@ -41,8 +41,11 @@ class TopicFiller(Filler):
     async def place(self, connection: Connection) -> Place:
         return self._of_all(await copies.offsets_of(connection, self.feed, self.copy))
 
+    async def end(self, connection: Connection) -> Place:
+        return await self._source.ends()
+
     async def live_place(self, connection: Connection) -> Place:
-        ends = await self._source.ends()
+        ends = await self.end(connection)
         if not await copies.is_live(connection, self.feed.model):
             return ends
         live = self._of_all(await copies.offsets_of(connection, self.feed, Copy.LIVE))
