@@ -166,10 +166,7 @@ class NewEvent:
 
 @dataclass(slots=True, unsafe_hash=True)
 class RecordedEvent:
-    """An event as the store or a topic gives it back.
-
-    `event` is decoded when it is first asked for; that raises UnknownEvent or MalformedEvent.
-    """
+    """An event as the store or a topic gives it back. Data stay raw until `event` is asked for."""
 
     position: int
     stream_id: str
@@ -181,8 +178,8 @@ class RecordedEvent:
     metadata: Metadata
     recorded_at: datetime
     registry: EventRegistry = field(repr=False, compare=False)
-    event: DomainEvent = field(init=False, repr=False, compare=False)
-    stored_metadata: bytes = field(init=False, repr=False, compare=False)
+    _event: DomainEvent | None = field(default=None, init=False, repr=False, compare=False)
+    _metadata: bytes = field(init=False, repr=False, compare=False)
 
     @classmethod
     def from_row(cls, row: Sequence[Any], registry: EventRegistry) -> Self:
@@ -196,20 +193,29 @@ class RecordedEvent:
             self.event_type,
             self.schema_version,
             self.data,
-            self.stored_metadata,
+            self._metadata,
             self.recorded_at,
         ) = row
         self.registry = registry
+        self._event = None
         return self
+
+    @property
+    def event(self) -> DomainEvent:
+        """The decoded event, kept for whoever asks again. Raises UnknownEvent or MalformedEvent."""
+        if self._event is None:
+            self._event = self.decode()
+        return self._event
+
+    def decode(self) -> DomainEvent:
+        """As `event`, but not kept: for whoever takes something out of each of ten thousand events, once."""
+        return self.registry.decode(self.event_type, self.schema_version, self.data)
 
     if not TYPE_CHECKING:  # it would tell type checkers that every attribute exists
 
         def __getattr__(self, name: str) -> Any:
-            """Fills a slot that is empty: Python asks here when there is nothing in it yet."""
-            if name == "event":
-                self.event = self.registry.decode(self.event_type, self.schema_version, self.data)
-                return self.event
-            if name == "metadata":
-                self.metadata = Metadata.from_json(self.stored_metadata)
-                return self.metadata
-            raise AttributeError(f"RecordedEvent has no {name}")
+            """Python asks here for a slot that was never filled: the metadata of a row, which few ask for."""
+            if name != "metadata":
+                raise AttributeError(f"RecordedEvent has no {name}")
+            self.metadata = Metadata.from_json(self._metadata)
+            return self.metadata

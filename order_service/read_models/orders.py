@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, LiteralString, assert_never, cast
 from uuid import UUID
 
@@ -70,14 +71,14 @@ class Orders(ReadModel):
 
 # Ten times as fast as an INSERT from unnest, most of it here and not in Postgres.
 _COPY: LiteralString = """
-    COPY orders (order_id, customer_id, status, channel, lines, total_amount, currency, reason, shortages,
-                 carrier, tracking_code, version, position, created_position, created_at, updated_at)
+    COPY orders (order_id, customer_id, channel, lines, total_amount, currency, created_position, created_at,
+                 status, reason, shortages, carrier, tracking_code, version, position, updated_at)
     FROM STDIN (FORMAT BINARY)
 """
 # Binary is not converted, so each type must be that of its column; only that json is sent as text is.
 _COPIED_TYPES = (
-    *("uuid", "uuid", "text", "text", "text", "int8", "text", "text", "text"),
-    *("text", "text", "int4", "int8", "int8", "timestamptz", "timestamptz"),
+    *("uuid", "uuid", "text", "text", "int8", "text", "int8", "timestamptz"),
+    *("text", "text", "text", "text", "text", "int4", "int8", "timestamptz"),
 )
 
 _UPDATE: LiteralString = """
@@ -98,17 +99,19 @@ _UPDATE: LiteralString = """
 """
 
 
+_Created = tuple[
+    UUID, str, str, int, str, int, datetime
+]  # the columns of _COPY from customer_id to created_at
 OrderEvent = OrderCreated | OrderConfirmed | OrderRejected | OrderCancelled | OrderShipped
 
 
 @dataclass(slots=True)
 class _Change:
-    """What a batch means for one order. `created` is set when the batch creates it, by its event `first`."""
+    """What a batch means for one order. `created` is what its row begins with, when the batch creates it."""
 
     order_id: UUID
-    first: RecordedEvent
     last: RecordedEvent
-    created: OrderCreated | None = None
+    created: _Created | None = None
     status: Status = Status.PENDING
     reason: str | None = None
     shortages: str | None = None
@@ -119,10 +122,10 @@ class _Change:
 def _changes(events: Sequence[RecordedEvent]) -> Sequence[_Change]:
     changes: dict[str, _Change] = {}
     for recorded in events:
-        event = cast(OrderEvent, recorded.event)  # of `handles`
+        event = cast(OrderEvent, recorded.decode())  # of `handles`
         change = changes.get(recorded.stream_id)
         if change is None:
-            change = changes[recorded.stream_id] = _Change(event.order_id, recorded, recorded)
+            change = changes[recorded.stream_id] = _Change(event.order_id, recorded)
         change.last = recorded
         match event:
             case OrderConfirmed():
@@ -131,7 +134,7 @@ def _changes(events: Sequence[RecordedEvent]) -> Sequence[_Change]:
                 change.status = Status.SHIPPED
                 change.carrier, change.tracking_code = event.carrier, event.tracking_code
             case OrderCreated():
-                change.created = event
+                change.created = _created(event, recorded)
             case OrderRejected():
                 change.status = Status.REJECTED
                 change.reason = event.reason
@@ -144,27 +147,32 @@ def _changes(events: Sequence[RecordedEvent]) -> Sequence[_Change]:
     return list(changes.values())
 
 
+def _created(event: OrderCreated, recorded: RecordedEvent) -> _Created:
+    return (
+        event.customer_id,
+        event.channel,
+        _lines.dump_json(event.lines).decode(),
+        event.total.amount,
+        event.total.currency,
+        recorded.position,
+        recorded.recorded_at,
+    )
+
+
 def _row(change: _Change) -> tuple[Any, ...]:
     """A new order, as _COPY wants it."""
     assert change.created is not None
-    created, first, last = change.created, change.first, change.last
     return (
-        created.order_id,
-        created.customer_id,
+        change.order_id,
+        *change.created,
         change.status.value,
-        created.channel,
-        _lines.dump_json(created.lines).decode(),
-        created.total.amount,
-        created.total.currency,
         change.reason,
         change.shortages,
         change.carrier,
         change.tracking_code,
-        last.version,
-        last.position,
-        first.position,
-        first.recorded_at,
-        last.recorded_at,
+        change.last.version,
+        change.last.position,
+        change.last.recorded_at,
     )
 
 
