@@ -84,7 +84,10 @@ class Cut:
             "epoch": str(self.epoch),
             "relayed": self.relayed,
             "head": self.head,
-            "ends": {topic: extent and dict(extent.ends) for topic, extent in self.extents.items()},
+            "ends": {
+                topic: extent and {str(partition): end for partition, end in extent.ends.items()}
+                for topic, extent in self.extents.items()
+            },
         }
 
 
