@@ -140,6 +140,10 @@ async def test_a_read_model_that_has_no_channel_yet_is_read_as_well(
     """The version before serves until the new one has caught up, and after a deployment was rolled back."""
     order_id = await place_as_version_2(room)
     await room.order(order_id)
+    for _ in range(20):  # often enough for the statements to be prepared, and their plans kept
+        row = await room.queries.order(order_id)
+        assert row is not None
+        assert row.channel == "app"
     async with await psycopg.AsyncConnection.connect(database.superuser) as owner:
         await owner.execute("ALTER SCHEMA orders_v2 RENAME TO orders_v1")
         await owner.execute("ALTER TABLE orders_v1.orders DROP COLUMN channel")
