@@ -5,42 +5,16 @@ stops a server starts it again before it ends (`await kafka.stop()`, `await kafk
 stay the same).
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from functools import cached_property
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from infra.local.component import Component
 from infra.local.home import Home
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, temporary_home
+from tests.servers import Servers, wanted_by
 
 pytest_plugins = ["tests.stacks"]
-
-Server = TypeVar("Server", bound=Component)
-
-
-class Servers:
-    """The session's servers. Each starts, in a thread, when somebody first looks at it."""
-
-    def __init__(self, home: Home, threads: Executor) -> None:
-        self._home = home
-        self._threads = threads
-
-    @cached_property
-    def kafka(self) -> Future[KafkaServer]:
-        return self._threads.submit(_started, KafkaServer(self._home))
-
-    @cached_property
-    def postgres(self) -> Future[PostgresServer]:
-        return self._threads.submit(_started, PostgresServer(self._home, fsync=False))
-
-
-def _started(server: Server) -> Server:
-    asyncio.run(server.start())
-    return server
 
 
 @pytest.fixture(scope="session")
@@ -52,17 +26,18 @@ def test_home() -> Iterator[Home]:
 
 @pytest.fixture(scope="session")
 def servers(test_home: Home) -> Iterator[Servers]:
-    with ThreadPoolExecutor() as threads:
+    # Two at a time: the images are built after the servers have started, which are needed earlier.
+    with ThreadPoolExecutor(max_workers=2) as threads:
         yield Servers(test_home, threads)
+        threads.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _start_ahead(request: pytest.FixtureRequest) -> None:
     """What a later test will wait for starts now."""
-    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-    for name in ("kafka", "postgres"):
-        if name in wanted:
-            getattr(request.getfixturevalue("servers"), name)
+    wanted = wanted_by(request.session.items)
+    if wanted:
+        request.getfixturevalue("servers").start(wanted)
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,9 @@ from infra.local.programs import Ran
 from infra.local.stack import Stack
 from infra.topology import Topology, free_topology
 from tests.e2e.platform import Platform
+from tests.servers import CONTAINERS, Servers
 
-LOCAL, CONTAINERS = "local", "containers"
+LOCAL = "local"
 TEST_TIMEOUT = (
     180  # seconds, without the time to build images and start the stack: these have deadlines of their own
 )
@@ -48,10 +49,11 @@ class AnyStack(Protocol):
 
 
 @pytest.fixture(scope="session")
-def running_stack(request: pytest.FixtureRequest, test_home: Home) -> Iterator[AnyStack]:
+def running_stack(request: pytest.FixtureRequest, test_home: Home, servers: Servers) -> Iterator[AnyStack]:
     """The stack, started once: all four services, on free ports, apart from a running demo."""
     stack: AnyStack
     if request.param == CONTAINERS:
+        servers.images.result()  # then the stack finds them built
         stack = ContainerStack(free_topology())
     else:
         stack = Stack(free_topology(), test_home.root / "e2e")
