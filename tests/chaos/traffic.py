@@ -1,6 +1,7 @@
 """Customers who keep placing orders while the platform is broken under them."""
 
 import asyncio
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -74,7 +75,8 @@ class Traffic:
     async def _place_orders(self, customer: Customer) -> None:
         while not self._closing.is_set():
             self.acknowledged[customer].append(await self._insist(customer))
-            await asyncio.sleep(PAUSE)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), PAUSE)
 
     async def _insist(self, customer: Customer) -> str:
         """One order: the same request until there is an answer."""
