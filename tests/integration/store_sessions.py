@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from chassis.database import Connection, connect
 from infra.testing import DatabaseUrls
@@ -51,7 +52,7 @@ async def terminate(database: DatabaseUrls, *pids: int) -> None:
             await connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
 
 
-async def waits_for_a_lock(database: DatabaseUrls, pid: int, *, unless: asyncio.Task[None]) -> None:
+async def waits_for_a_lock(database: DatabaseUrls, pid: int, *, unless: asyncio.Task[Any]) -> None:
     """Returns when the backend waits for a lock, or `unless` is done."""
     async with await connect(database.superuser, name="watch") as connection:
 
