@@ -1,14 +1,108 @@
 """`millrace replay …`: starts the services' own replay commands, beside the running services."""
 
+import asyncio
+import json
+import os
+from typing import Annotated, Any
+
 import typer
+
+from chassis.replay.list_display import status_table
+from chassis.replay.rebuild_command import AsJson, Parallel, Switch, SwitchAnyway, Verify
+from infra.attached import run_attached
+from infra.console import out
+from infra.local.home import default_home
+from infra.local.stack import Stack
+from infra.topology import SERVICES, local_topology
 
 HELP = (
     "Rebuild read models, look into the past, fill a topic again: from the events, while the platform runs."
 )
 
 app = typer.Typer(help=HELP, no_args_is_help=True)
+Service = Annotated[str, typer.Argument(help="order, inventory, notification or user.", show_default=False)]
+Model = Annotated[str, typer.Argument(help="A read model, as `replay list` shows it.", show_default=False)]
 
 
 @app.callback()
 def about() -> None:
     """Replay."""
+
+
+@app.command(name="list")
+def list_(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: a JSON array.")] = False,
+) -> None:
+    """Show every read model of every service: version, source, rows, position, lag (events), state."""
+    found = asyncio.run(_statuses(_stack()))
+    if as_json:
+        out.print_json(json.dumps(found))
+    else:
+        out.print(status_table(found))
+    if any("model" not in row for row in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def rebuild(
+    service: Service,
+    model: Model,
+    parallel: Parallel = 1,
+    verify: Verify = False,
+    switch: Switch = True,
+    switch_anyway: SwitchAnyway = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build a read model from its first event beside the live one, and let it take over. Interrupted, it goes on
+    where it was when you say the same again. Exit code 1 when rows differ."""
+    flags = {
+        "--verify": verify,
+        "--no-switch": not switch,
+        "--switch-anyway": switch_anyway,
+        "--json": as_json,
+    }
+    given = [flag for flag, wanted in flags.items() if wanted]
+    _attach(service, "rebuild", model, "--parallel", str(parallel), *given)
+
+
+@app.command()
+def rollback(service: Service, model: Model) -> None:
+    """Let the copy that was live before the last rebuild catch up, and make it the live one again."""
+    _attach(service, "rollback", model)
+
+
+@app.command()
+def abandon(
+    service: Service,
+    model: Model,
+    previous: Annotated[
+        bool, typer.Option("--previous", help="Drop the copy kept for a roll-back instead.")
+    ] = False,
+) -> None:
+    """Drop the copy that is being built, or was built and waits. The live copy stays as it is."""
+    _attach(service, "abandon", model, *(["--previous"] if previous else []))
+
+
+def _stack() -> Stack:
+    return Stack(local_topology(), default_home(), settings=os.environ)
+
+
+def _attach(service: str, *arguments: str) -> None:
+    """Run the service's own `replay` command here, and end with its exit code."""
+    code = run_attached(_stack().service(service).tool_command("replay", *arguments))
+    raise typer.Exit(code)
+
+
+async def _statuses(stack: Stack) -> list[dict[str, Any]]:
+    """What each service says; a service that can't say anything has a row with the reason."""
+
+    async def ask(service: str) -> list[dict[str, Any]]:
+        ran = await stack.tool(service, "replay", "list", "--json")
+        if ran.code == 0:
+            rows: list[dict[str, Any]] = json.loads(ran.out)
+            return rows
+        said = ran.err.strip().splitlines() or [f"`replay list` ended with code {ran.code}"]
+        return [{"service": service, "problem": said[-1].removeprefix(f"{service}-service: ")}]
+
+    answers = await asyncio.gather(*(ask(service.name) for service in SERVICES))
+    return [row for rows in answers for row in rows]

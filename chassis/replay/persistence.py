@@ -17,12 +17,20 @@ PATIENCE = 60.0  # seconds without any progress
 
 
 class Persistence:
-    """Tries for `patience` seconds from the last progress on, then lets the fault out."""
+    """Tries for `patience` seconds from the last progress on, then lets the fault out.
+
+    Not before `begun`: who has just typed a command wants to hear at once that there is no database.
+    """
 
     def __init__(self, patience: float = PATIENCE, backoff: Backoff | None = None) -> None:
         self._patience = patience
         self._backoff = backoff or Backoff(initial=0.2, maximum=5.0)
         self._failing_since: float | None = None
+        self._begun = False
+
+    def begun(self) -> None:
+        """Everything that is needed was there: from now on it is worth waiting for."""
+        self._begun = True
 
     def progressed(self) -> None:
         """Something was done: the next fault is a new one."""
@@ -35,9 +43,9 @@ class Persistence:
             try:
                 return await work()
             except Exception as error:
-                if not may_pass(error) or self._out_of_patience():
+                if not self._begun or not may_pass(error) or self._out_of_patience():
                     raise
-                on_fault(f"{type(error).__name__}: {first_line(error)}")
+                on_fault(in_one_line(error))
             await self._backoff.wait()
 
     def _out_of_patience(self) -> bool:
@@ -48,6 +56,14 @@ class Persistence:
 
 class PassingFault(Exception):
     """A worker process met a fault that may pass; the message is its line about it."""
+
+
+def in_one_line(error: Exception) -> str:
+    """For people: who does not answer, and what it says."""
+    line = first_line(error)
+    if isinstance(error, KafkaError):
+        return f"for Kafka: {line.removeprefix(f'{type(error).__name__}: ')}"
+    return f"for Postgres: {line}" if isinstance(error, psycopg.Error) else line
 
 
 def may_pass(error: Exception) -> bool:

@@ -118,6 +118,7 @@ class Rebuild:
         self, connection: Connection, filler: Filler, started: float, verify: bool, switch: bool, anyway: bool
     ) -> Outcome:
         build = await builds.begin(connection, self._model, filler.shares(self._parallel))
+        self._persistence.begun()
         if self._attempts == 1:
             self._resumed = build.resumed
         await self._build(connection, filler, verify=verify)

@@ -46,15 +46,19 @@ def add_to(app: typer.Typer, tools: Tools) -> None:
 
         async def work(settings: ServiceSettings) -> Outcome:
             feed = feed_called(tools.definition, model)
-            with report(feed.model.schema, as_json=as_json) as show:
-                rebuilding = Rebuild(
-                    feed,
-                    settings.database_url,
-                    settings.kafka_bootstrap_servers,
-                    parallel=parallel,
-                    on_progress=show,
-                )
-                return await _until_done(rebuilding, verify, switch, switch_anyway)
+            try:
+                with report(feed.model.schema, as_json=as_json) as show:
+                    rebuilding = Rebuild(
+                        feed,
+                        settings.database_url,
+                        settings.kafka_bootstrap_servers,
+                        parallel=parallel,
+                        on_progress=show,
+                    )
+                    return await rebuilding.run(verify=verify, switch=switch, switch_anyway=switch_anyway)
+            except asyncio.CancelledError:  # Ctrl-C
+                typer.echo("What is built stays; the same command goes on from there.", err=True)
+                raise
 
         outcome = tools.run(work)
         if as_json:
@@ -66,11 +70,3 @@ def add_to(app: typer.Typer, tools: Tools) -> None:
         differs = outcome.comparison is not None and not outcome.comparison.equal and not switch_anyway
         if wanted or differs:
             raise typer.Exit(FAILED)
-
-
-async def _until_done(rebuild: Rebuild, verify: bool, switch: bool, switch_anyway: bool) -> Outcome:
-    try:
-        return await rebuild.run(verify=verify, switch=switch, switch_anyway=switch_anyway)
-    except asyncio.CancelledError:
-        typer.echo("What is built stays; the same command goes on from there.", err=True)
-        raise

@@ -38,6 +38,7 @@ async def roll_back(
         async with exclusive(database_url, feed.model) as session:
             await _require_previous(session.connection, feed)
             async with open_filler(feed, Copy.PREVIOUS, database_url, kafka, tracker.moved) as filler:
+                persistence.begun()
                 goal = await filler.live_place(session.connection)
                 place = await filler.place(session.connection)
                 tracker.aim(Stage.CATCHING_UP, goal, place)
