@@ -61,3 +61,16 @@ async def waits_for_a_lock(database: DatabaseUrls, pid: int, *, unless: asyncio.
             return unless.done() or await cursor.fetchone() is not None
 
         await eventually(settled, what="the other writer waits or is done")
+
+
+async def somebody_waits(database: DatabaseUrls, *, unless: asyncio.Task[Any] | None = None) -> None:
+    """Returns when somebody waits for a lock in this database, or `unless` is done."""
+    async with await connect(database.superuser, name="watch") as connection:
+
+        async def waiting() -> bool:
+            cursor = await connection.execute(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            return (unless is not None and unless.done()) or await cursor.fetchone() is not None
+
+        await eventually(waiting, 30.0, "somebody waits for a lock")

@@ -7,7 +7,7 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from chassis.database import Connection, connect, open_replay_pool
+from chassis.database import Connection, open_replay_pool
 from chassis.definition import Feed
 from chassis.events import Metadata, NewEvent, RecordedEvent
 from chassis.projector import Projector
@@ -20,7 +20,7 @@ from chassis.replay.take_over import NotCaughtUp
 from chassis.store import ANY, EventStore, StreamAppend
 from infra.testing import DatabaseUrls
 from tests.integration.store_kit import REGISTRY, Counted, StoreKit, open_store_kit, running
-from tests.integration.store_sessions import terminate, waits_for_a_lock
+from tests.integration.store_sessions import somebody_waits, terminate, waits_for_a_lock
 from tests.support import eventually
 
 
@@ -181,16 +181,6 @@ async def test_a_projector_that_waited_for_a_take_over_goes_on_in_the_new_copy(k
         await projected(kit)
     assert await numbers(kit) == [*range(8), 100]
     assert await numbers(kit, "numbers_v2_previous") == [*range(8)]
-
-
-async def somebody_waits(database: DatabaseUrls) -> None:
-    async with await connect(database.superuser, name="watch") as watching:
-
-        async def waiting() -> bool:
-            rows = await watching.execute("SELECT FROM pg_locks WHERE NOT granted")
-            return await rows.fetchone() is not None
-
-        await eventually(waiting, what="somebody waits for a lock")
 
 
 async def test_readers_see_one_complete_copy_or_the_other(kit: StoreKit) -> None:
