@@ -20,11 +20,13 @@ from chassis.relay import Relay
 from chassis.replay.build_first import BuildFirst
 from chassis.rpc.server import GrpcServer
 from chassis.service import Worker
+from chassis.snapshot_codec import SnapshotPolicy
+from chassis.snapshots import Snapshots
 from chassis.store import EventStore
 from chassis.wakeup import shared_wakeup
 from inventory_service import audit, http, reactions
 from inventory_service.commands import ProductCommands
-from inventory_service.domain import PRODUCT, RESERVATION
+from inventory_service.domain import PRODUCT, PRODUCT_SNAPSHOTS, RESERVATION
 from inventory_service.grpc_server import InventoryServicer
 from inventory_service.http import InventoryResources
 from inventory_service.queries import StockQueries
@@ -42,7 +44,10 @@ DEFINITION = ServiceDefinition(
     topic=INVENTORY,
     registry=INVENTORY_EVENTS,
     feeds=[STOCK],
-    streams=[StreamKind("product-", PRODUCT), StreamKind("reservation-", RESERVATION)],
+    streams=[
+        StreamKind("product-", PRODUCT, SnapshotPolicy(every=200, codec=PRODUCT_SNAPSHOTS)),
+        StreamKind("reservation-", RESERVATION),  # three events at most
+    ],
     listeners=[Listener(reactions.stock.name, ORDER_EVENTS, (ORDERS,), reactions.stock.handles)],
     invariants=audit.invariants,
 )
@@ -59,6 +64,7 @@ async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]
         ) as reading,
         shared_wakeup(database) as wakeup,
         EventStore(pool, INVENTORY_EVENTS, wakeup=wakeup) as store,
+        Snapshots(pool, DEFINITION.streams) as snapshots,
     ):
         queries = StockQueries(reading)
         projector = Projector(store, STOCK.model, pool)
@@ -72,9 +78,11 @@ async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]
             bootstrap_servers=kafka,
             # An order can have a hundred lines, an event each, and operators' commands wait for the append.
             max_records=500,
+            snapshots=snapshots,
         )
         app = http_app(
-            InventoryResources(ProductCommands(store), queries, store, projector.projected), [consumer]
+            InventoryResources(ProductCommands(store, snapshots), queries, store, projector.projected),
+            [consumer],
         )
         yield [
             DatabaseProbe(database),

@@ -1,6 +1,7 @@
 """What operators can do to a product: load its ledger, decide, append."""
 
 from chassis.commands import CommandContext, CommandHandler, Committed
+from chassis.snapshots import Snapshots
 from chassis.store import EventStore
 from inventory_service.domain import (
     PRODUCT,
@@ -17,8 +18,8 @@ from schemas.money import Money
 class ProductCommands:
     """The use cases. Refusals of the domain (`product_not_found` ...) come out as CommandRefused."""
 
-    def __init__(self, store: EventStore) -> None:
-        self._handler = CommandHandler[Product, ProductCommand](store, PRODUCT)
+    def __init__(self, store: EventStore, snapshots: Snapshots | None = None) -> None:
+        self._handler = CommandHandler[Product, ProductCommand](store, PRODUCT, snapshots=snapshots)
 
     async def list_product(
         self, sku: str, name: str, price: Money, context: CommandContext

@@ -18,6 +18,7 @@ from chassis.logging import get_logger
 from chassis.loop_worker import LoopWorker
 from chassis.reactions import BatchFunction
 from chassis.service import Health, Role
+from chassis.snapshots import Snapshots
 from chassis.store import EventStore
 from chassis.topics import Topic
 
@@ -59,6 +60,7 @@ class Consumer(LoopWorker):
         max_records: int = 2000,
         backoff: Backoff | None = None,
         blocked_retry: float = 5.0,
+        snapshots: Snapshots | None = None,
     ) -> None:
         super().__init__(drain_timeout=9.0)
         self.name = name
@@ -66,7 +68,7 @@ class Consumer(LoopWorker):
         self.generations = {topic.name: topic.generation for topic in topics}
         policy = ReadingPolicy(name, registry, handler, unknown_types)
         self.subscription = Subscription(name, topics, _event_classes(policy, registry), max_records)
-        self.transaction = BatchTransaction(name, handler, pool, store, self.generations, policy)
+        self.transaction = BatchTransaction(name, handler, pool, store, self.generations, policy, snapshots)
         self._processor = BatchProcessor(self.transaction, backoff or Backoff(initial=0.1, maximum=5.0))
         self._bootstrap_servers = bootstrap_servers
         self._blocked_retry = blocked_retry

@@ -9,6 +9,7 @@ from chassis.consumer.policy import ReadingPolicy
 from chassis.database import Connection, Pool
 from chassis.events import RecordedEvent
 from chassis.reactions import BatchFunction
+from chassis.snapshots import Snapshots
 from chassis.state_cache import StateCache
 from chassis.store import EventStore
 from chassis.unit_of_work import UnitOfWork
@@ -25,6 +26,7 @@ class BatchTransaction:
         store: EventStore | None,
         generations: Mapping[str, int],
         policy: ReadingPolicy,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.consumer = consumer
         self.pool = pool
@@ -33,6 +35,7 @@ class BatchTransaction:
         self._store = store
         self._generations = generations
         self._cache = StateCache()
+        self._snapshots = snapshots
 
     async def apply(
         self,
@@ -55,7 +58,9 @@ class BatchTransaction:
                 policy=self.policy,
                 failure=failure,
             )
-            unit = UnitOfWork(connection, self._store, self.consumer, cache=self._cache)
+            unit = UnitOfWork(
+                connection, self._store, self.consumer, cache=self._cache, snapshots=self._snapshots
+            )
             await self._handle([item.event for item in plan.apply if item.event], unit)
             await parking.park(connection, self.consumer, plan.park)
             if plan.next_offsets:
@@ -75,7 +80,7 @@ class BatchTransaction:
     async def apply_parked(self, connection: Connection, events: Sequence[RecordedEvent]) -> UnitOfWork:
         """The handler alone, inside the caller's transaction, for a redrive. Announce the unit after the commit."""
         # Without the cache: the caller's transaction may have appended before, and may yet be rolled back.
-        unit = UnitOfWork(connection, self._store, self.consumer)
+        unit = UnitOfWork(connection, self._store, self.consumer, snapshots=self._snapshots)
         await self._handle(events, unit)
         await unit.flush()
         return unit
