@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import create_model
 
 import schemas
 from chassis.decider import Decider
 from chassis.events import DomainEvent, EventRegistry
+from chassis.upcasting import Upcaster
 from inventory_service.domain.product import PRODUCT
 from inventory_service.domain.reservation import RESERVATION
 from notification_service.domain import NOTIFICATION
@@ -51,8 +53,14 @@ def example_of(event_type: str, version: int) -> bytes:
     return path.read_bytes()
 
 
-def read(event_type: str, version: int) -> DomainEvent:
-    return REGISTRY_OF[event_type].decode(event_type, version, example_of(event_type, version))
+def read(event_type: str, version: int, registry: EventRegistry | None = None) -> DomainEvent:
+    registry = registry or REGISTRY_OF[event_type]
+    try:
+        return registry.decode(event_type, version, example_of(event_type, version))
+    except ValueError as error:
+        newest = NEWEST[event_type]
+        todo = f"undo the change, or add version {newest + 1} and an upcaster; the example never changes"
+        raise AssertionError(f"the golden example is no longer read: {error}. To do: {todo}") from error
 
 
 @each_version
@@ -94,7 +102,12 @@ def test_an_order_of_version_1_is_one_of_version_2_whose_channel_nobody_knows() 
 
 def test_an_example_that_no_longer_fits_is_found() -> None:
     """The check can fail: as if `total` had been renamed without a new version."""
-    data = example_of("OrderCreated", 1).replace(b'"total"', b'"sum"')
-    registry: EventRegistry = REGISTRY_OF["OrderCreated"]
-    with pytest.raises(ValueError, match=r"(?s)OrderCreated version 1: .*total"):
-        registry.decode("OrderCreated", 1, data)
+    renamed = create_model(
+        "OrderCreated", __base__=DomainEvent, __cls_kwargs__={"version": 2}, sum=(int, ...)
+    )
+    registry = EventRegistry([renamed], upcasters=[Upcaster("OrderCreated", 1, dict)])
+    for version in (1, 2):
+        with pytest.raises(
+            AssertionError, match=rf"(?s)OrderCreated version {version}: .*sum.*add version 3"
+        ):
+            read("OrderCreated", version, registry)
