@@ -11,6 +11,7 @@ from chassis.replay import builds, copies
 from chassis.replay.builds import STORE, Part
 from chassis.replay.errors import NotApplicable
 from chassis.replay.filler import Filler, OnMoved, Place
+from chassis.replay.no_effects import no_effects
 from chassis.replay.progress import Share
 from chassis.replay.sources import StoreSource
 from chassis.store import Shard
@@ -90,7 +91,8 @@ class StoreFiller(Filler):
                 search_path = self._model.search_path(self.copy)
                 await connection.execute("SELECT set_config('search_path', %s, true)", (search_path,))
                 try:
-                    await self._model.apply(connection, handled)
+                    with no_effects(self._model.schema_of(self.copy)):
+                        await self._model.apply(connection, handled)
                 except Exception as error:
                     if is_transient(error):
                         raise

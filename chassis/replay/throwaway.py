@@ -18,6 +18,7 @@ from chassis.read_model import Copy
 from chassis.replay import copies
 from chassis.replay.builds import STORE
 from chassis.replay.errors import NotApplicable, ReplayError
+from chassis.replay.no_effects import no_effects
 from chassis.replay.progress import OnProgress, Stage, Tracker, unheard
 from chassis.replay.sources import StoreSource, TopicSource, open_store_source, open_topic_source
 from chassis.replay.verify import Comparison, compare, freeze
@@ -96,7 +97,8 @@ class _Throwaway:
             return
         try:
             async with self.connection.transaction():
-                await self.feed.model.apply(self.connection, events)
+                with no_effects(self.feed.model.schema):
+                    await self.feed.model.apply(self.connection, events)
         except Exception as error:
             if is_transient(error):
                 raise

@@ -14,12 +14,15 @@ from chassis.consumer.processor import BatchProcessor, Interrupted
 from chassis.consumer.transaction import BatchTransaction
 from chassis.database import Connection, Pool
 from chassis.definition import Feed
-from chassis.read_model import Copy
+from chassis.events import RecordedEvent
+from chassis.read_model import Copy, ReadModel
 from chassis.replay import copies
 from chassis.replay.errors import ReplayError, SourceGone
 from chassis.replay.filler import Filler, OnMoved, Place
+from chassis.replay.no_effects import no_effects
 from chassis.replay.progress import Share
 from chassis.replay.sources import TopicSource
+from chassis.unit_of_work import UnitOfWork
 
 
 class TopicFiller(Filler):
@@ -94,6 +97,19 @@ class TopicFiller(Filler):
         return {share: known.get(share, 0) for share in self._source.partitions}
 
 
+class _WithoutEffects:
+    """The live consumer's handler for this copy, kept to the tables."""
+
+    def __init__(self, model: ReadModel, copy: Copy) -> None:
+        self.handles = model.handles
+        self._schema = model.schema_of(copy)
+        self._handler = handler_for(model, copy)
+
+    async def __call__(self, batch: Sequence[RecordedEvent], unit: UnitOfWork) -> None:
+        with no_effects(self._schema):
+            await self._handler(batch, unit)
+
+
 class _Transaction(BatchTransaction):
     """Gives up at once on what may pass: the rebuild tries again as a whole, for a while, and says so.
 
@@ -108,7 +124,7 @@ class _Transaction(BatchTransaction):
         generations: Mapping[str, int],
         interrupt: asyncio.Event,
     ) -> None:
-        name, handler = copies.consumer_of(feed, copy), handler_for(feed.model, copy)
+        name, handler = copies.consumer_of(feed, copy), _WithoutEffects(feed.model, copy)
         policy = ReadingPolicy(name, feed.registry, handler)
         super().__init__(name, handler, pool, None, generations, policy)
         self.fault: Exception | None = None

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import LiteralString
 
+import psycopg
+
 from chassis.database import Connection
 from chassis.definition import Feed
 from chassis.events import RecordedEvent
@@ -58,3 +60,17 @@ async def caught_up(kit: StoreKit) -> None:
         return await live_position(kit) == head
 
     await eventually(at_head, what="the live copy at the head of the store")
+
+
+async def many_events(kit: StoreKit, count: int, *, streams: int) -> None:
+    """More events than a batch has, put into the store past the service: appending them would take its time."""
+    async with await psycopg.AsyncConnection.connect(kit.database.superuser) as owner:
+        await owner.execute(
+            """
+            INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)
+            SELECT 'counter-' || (n %% %(streams)s), n / %(streams)s + 1, gen_random_uuid(), 'Counted', 1,
+                   json_build_object('n', n, 'padding', ''), '{"correlation_id": "many"}'
+            FROM generate_series(0, %(count)s - 1) AS n ORDER BY n
+            """,
+            {"streams": streams, "count": count},
+        )
