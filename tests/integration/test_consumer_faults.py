@@ -245,11 +245,11 @@ async def test_a_read_model_that_is_fed_by_a_topic_changes_together_with_the_pos
     await kit.publish("a", 1, 2)
     async with running(kit.consumer(handler=handler_for(seen), store=None)):
         await kit.eventually_committed({0: 2})
-        assert await kit.fetch("SELECT version FROM seen") == [(1,), (2,)]
+        assert await kit.fetch("SELECT version FROM seen_v1.seen") == [(1,), (2,)]
         seen.broken = True
         await kit.publish("a", 3)
         await kit.eventually_parked(1)
-    assert await kit.fetch("SELECT version FROM seen") == [(1,), (2,)]
+    assert await kit.fetch("SELECT version FROM seen_v1.seen") == [(1,), (2,)]
 
 
 async def test_what_fails_at_the_end_of_a_batch_leaves_no_rows_no_events_and_no_positions(
