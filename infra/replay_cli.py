@@ -9,11 +9,13 @@ import typer
 
 from chassis.replay.list_display import status_table
 from chassis.replay.rebuild_command import AsJson, Parallel, Switch, SwitchAnyway, Verify
+from chassis.replay.stream_command import AsJson as StreamAsJson
+from chassis.replay.stream_command import AtTime, AtVersion, Last
 from infra.attached import run_attached
 from infra.console import out
 from infra.local.home import default_home
 from infra.local.stack import Stack
-from infra.topology import SERVICES, local_topology
+from infra.topology import SERVICES, local_topology, service_of_stream
 
 HELP = (
     "Rebuild read models, look into the past, fill a topic again: from the events, while the platform runs."
@@ -81,6 +83,24 @@ def abandon(
 ) -> None:
     """Drop the copy that is being built, or was built and waits. The live copy stays as it is."""
     _attach(service, "abandon", model, *(["--previous"] if previous else []))
+
+
+@app.command()
+def stream(
+    stream_id: Annotated[
+        str,
+        typer.Argument(help="order-…, product-…, reservation-…, notification-…, user-…", show_default=False),
+    ],
+    at_version: AtVersion = None,
+    at_time: AtTime = None,
+    last: Last = None,
+    as_json: StreamAsJson = False,
+) -> None:
+    """Show what a stream is, or was at a version or a time, and the events that led there with what each changed."""
+    options = {"--at-version": at_version, "--at-time": at_time, "--last": last}
+    given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    json_ = ["--json"] if as_json else []
+    _attach(service_of_stream(stream_id).name, "stream", stream_id, *given, *json_)
 
 
 def _stack() -> Stack:

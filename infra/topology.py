@@ -22,9 +22,11 @@ class Service:
     asks          the services that it queries over gRPC
     sends_mail    whether it speaks SMTP
     secrets       settings that hold a generated key (32 bytes, url-safe base64)
+    streams       what the ids of its streams begin with
     """
 
     name: str
+    streams: tuple[str, ...] = ()
     asks: tuple[str, ...] = ()
     sends_mail: bool = False
     secrets: tuple[str, ...] = ()
@@ -46,10 +48,10 @@ class Service:
 
 
 SERVICES = (
-    Service("order", asks=("inventory",)),
-    Service("inventory"),
-    Service("notification", asks=("user",), sends_mail=True),
-    Service("user", secrets=("PRIVACY_MASTER_KEY",)),
+    Service("order", ("order-",), asks=("inventory",)),
+    Service("inventory", ("product-", "reservation-")),
+    Service("notification", ("notification-",), asks=("user",), sends_mail=True),
+    Service("user", ("user-",), secrets=("PRIVACY_MASTER_KEY",)),
 )
 
 PORTS = {
@@ -117,6 +119,15 @@ class Topology:
                 "MAIL_FROM": "Millrace <orders@millrace.example>",
             }
         return {f"{service.prefix}{name}": value for name, value in values.items()}
+
+
+def service_of_stream(stream_id: str) -> Service:
+    """The service that has the stream. Raises StackError, with the beginnings that there are, for any other id."""
+    for service in SERVICES:
+        if stream_id.startswith(service.streams):
+            return service
+    known = ", ".join(f"{prefix}… ({service.name})" for service in SERVICES for prefix in service.streams)
+    raise StackError(f"'{stream_id}' is no stream of any service: ids begin with {known}")
 
 
 def port_setting(name: str) -> str:

@@ -105,6 +105,14 @@ class Platform:
         body: dict[str, Any] = answer.json()
         return body
 
+    async def order_at(self, customer: Customer, order_id: str, version: int) -> dict[str, Any]:
+        """The order as its customer saw it at that version."""
+        query = {"at_version": version}
+        answer = await self._get("order", f"/orders/{order_id}", params=query, headers=customer.headers)
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
     async def orders(self, customer: Customer) -> list[dict[str, Any]]:
         """All orders of the customer, newest first."""
         found: list[dict[str, Any]] = []
