@@ -1,8 +1,9 @@
 """TCP ports: find free ones, and say who holds a taken one."""
 
+import random
 import socket
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import psutil
@@ -20,14 +21,23 @@ class Port:
     setting: str
 
 
+# Below the range from which systems take the near ends of outgoing connections (from 32768 on Linux, 49152 elsewhere).
+# From that range, a server that was stopped finds its port taken when it comes back: by any connection, and now and
+# then by the very client that waits for it, for a socket can connect to itself (simultaneous open, RFC 9293, 3.5).
+_CANDIDATES = range(20_000, 32_768)
+
+
 def free_ports(count: int) -> list[int]:
     """`count` different ports that nobody listens on now. All are held until all are found."""
     with ExitStack() as sockets:
-        ports = []
-        for _ in range(count):
+        ports: list[int] = []
+        for port in random.sample(_CANDIDATES, len(_CANDIDATES)):
+            if len(ports) == count:
+                break
             listener = sockets.enter_context(socket.socket())
-            listener.bind((LOOPBACK, 0))
-            ports.append(int(listener.getsockname()[1]))
+            with suppress(OSError):
+                listener.bind((LOOPBACK, port))
+                ports.append(port)
         return ports
 
 
