@@ -5,6 +5,7 @@ stops a server starts it again before it ends (`await kafka.stop()`, `await kafk
 stay the same).
 """
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,10 @@ from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, temporary_h
 from tests.servers import Servers, wanted_by
 
 pytest_plugins = ["tests.stacks"]
+
+# The tests of a service call gRPC and start servers from one process. gRPC's handlers of fork() crash the child there,
+# which Python forks where it drops root for Postgres; they are for programs that go on to use gRPC in the child.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,18 @@
 """The servers that tests get are real, isolated, and can be crashed and come back with their data."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import grpc
 import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import UnknownTopicOrPartitionError
 
+from infra.local.postgres import server_user
+from infra.local.programs import run
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, unique
 
 
@@ -77,3 +85,33 @@ async def test_kafka_creates_no_topic_by_itself(kafka: KafkaServer) -> None:
     ) as producer:
         with pytest.raises(UnknownTopicOrPartitionError):
             await producer.partitions_for(unique("undeclared"))
+
+
+@asynccontextmanager
+async def busy_grpc() -> AsyncIterator[None]:
+    """Calls without a pause, between a client and a server of this process."""
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+
+    async def ask(channel: grpc.aio.Channel) -> None:
+        method: Any = channel.unary_unary("/nobody/answers")
+        while True:
+            with suppress(grpc.aio.AioRpcError):  # unimplemented
+                await method(b"", timeout=5)
+
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        asking = [asyncio.create_task(ask(channel)) for _ in range(3)]
+        try:
+            yield
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.wait(asking)
+            await server.stop(None)
+
+
+async def test_servers_can_be_started_while_grpc_is_busy() -> None:
+    async with busy_grpc():
+        for _ in range(40):
+            await run("postgres", ["true"], user=server_user())
