@@ -4,6 +4,7 @@
 local stack on free ports in a temporary home, so tests never meet a running demo, nor each other.
 """
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -57,6 +58,17 @@ class KafkaServer(Kafka):
         finally:
             await admin.close()
         return topic
+
+    async def delete_topic(self, name: str) -> None:
+        """Deletes the topic; returns when it has gone."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
+        await admin.start()
+        try:
+            await admin.delete_topics([name])
+            while name in await admin.list_topics():  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.02)
+        finally:
+            await admin.close()
 
 
 class PostgresServer(Postgres):

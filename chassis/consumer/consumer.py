@@ -123,6 +123,8 @@ class Consumer(LoopWorker):
     async def _settle(
         self, records: Records, interrupt: asyncio.Event, trusted: Mapping[Partition, int]
     ) -> Settled:
+        if self._membership is not None:
+            self.transaction.topic_ids = self._membership.topic_ids
         batch = [
             read_record(record.topic, record, self.registry, self.generations[record.topic])
             for record in records

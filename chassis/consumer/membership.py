@@ -5,14 +5,21 @@ not; what counts are the committed offsets, and the database. So after anything 
 later batch may be taken until partitions are assigned anew (aiokafka then starts from the committed offsets) or
 this life has ended: `_assigned` says so. It changes only between awaits, in the event loop's one thread. Should
 it ever be wrong, the database refuses a batch that does not follow on what it has seen (plan.py, Skipped).
+
+An offset belongs to one topic. A topic that is deleted and created anew, or another Kafka at the same address, would
+be read on at an offset of the old one, and everything before it missed. So the topics' ids are asked for before
+partitions are assigned, and again behind each fetch, before the batch counts: if they are the same, so was the topic
+in between. The id goes into the position rows, and an offset that was noted for another topic is as good as none.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
+from uuid import UUID
 
 from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.client import ConnectionGroup
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from chassis.consumer.incoming import Partition
@@ -21,12 +28,14 @@ from chassis.consumer.polling import PollingBroker
 from chassis.consumer.processor import Interrupted, Settled
 from chassis.consumer.subscription import REBALANCE_TIMEOUT, Records, Subscription
 from chassis.logging import get_logger
+from chassis.topic_ids import TopicIds, topic_ids
 
 log = get_logger(__name__)
 
 _COMMIT_TIMEOUT = 5.0  # seconds; a commit that fails is made up for by the next one
 _LEAVE_TIMEOUT = 3.0  # seconds
 _REVOKE_GRACE = REBALANCE_TIMEOUT / 2  # seconds in which a batch may finish while the group waits
+_LOOK_AT_TOPICS = 5.0  # seconds; aiokafka would notice a topic that is there again within five minutes
 
 
 class Settle(Protocol):
@@ -57,7 +66,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self.blocked: dict[Partition, str] = {}
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails with the first fault: ClientFault, or what `settle` raised by mistake."""
+        self.topic_ids: TopicIds = {}
+        """The topics that the assigned partitions are of."""
         self._name = subscription.group_id
+        self._topics = [topic.name for topic in subscription.topics]
         self._settle = settle
         self._blocked_retry = blocked_retry
         self._on_commit_failure = on_commit_failure
@@ -72,15 +84,19 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._sought: dict[Partition, int] = {}
         self._trusted: dict[Partition, int] = {}
         self._timers: set[asyncio.TimerHandle] = set()
+        self._watching: asyncio.Task[None] | None = None
 
     async def join(self) -> None:
         """Connect and join the group; returns when partitions are assigned. Raises KafkaError."""
         await self._broker.start()
+        self._watching = asyncio.create_task(self._watch_topics())
 
     async def leave(self, grace: float) -> None:
         """Finish the batch (abandon it after `grace` seconds), commit its offsets, leave the group."""
         self._leaving = True  # a rebalance that ends right now brings no more batches
         self._assigned = False
+        if self._watching is not None:
+            self._watching.cancel()
         await self._end_batch(grace)
         self._cancel_timers()
         # Not cancelled when it takes too long (a broker that does not answer): it then ends by itself later.
@@ -101,7 +117,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         if not self._assigned:
             return  # fetched before the partitions were revoked; they are read again by who owns them then
         self._idle.clear()
-        self._batch = asyncio.create_task(self._settle(records, self._interrupt, self._trusted))
+        self._batch = asyncio.create_task(self._settle_if_same_topics(records))
         try:
             await asyncio.wait({self._batch})
             if settled := self._outcome(self._batch):
@@ -114,6 +130,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             self._batch.cancel()  # only alive when FastStream's task was cancelled
             self._batch = None
             self._idle.set()
+
+    async def _settle_if_same_topics(self, records: Records) -> Settled:
+        await self._require_same_topics({record.topic for record in records})
+        return await self._settle(records, self._interrupt, self._trusted)
 
     def _outcome(self, batch: asyncio.Task[Settled]) -> Settled | None:
         """The result; None when the batch was abandoned, after which no other one of this assignment is taken."""
@@ -131,6 +151,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition, skipped in settled.skipped.items():
             await self._go_back(partition, skipped)
         for partition in settled.next_offsets:
+            self._sought.pop(
+                partition, None
+            )  # what it was sought for is behind it: the next hole is another one
+            self._trusted.pop(partition, None)
             if not settled.stopped(partition):
                 self.blocked.pop(partition, None)
         await self._commit(settled.next_offsets)
@@ -207,6 +231,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._cancel_timers()
         self.partitions = frozenset()
         self.blocked.clear()
+        try:
+            # Here, and not when they are assigned: from then on aiokafka fetches.
+            self.topic_ids = await self._ask_topic_ids(self._topics)
+        except KafkaError as error:
+            self._fault(error)
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """From here on batches are ours; aiokafka starts from the committed offsets, without any pause."""
@@ -232,6 +261,33 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             timer.cancel()
         self._timers.clear()
 
+    # -- are the topics still the same?
+
+    async def _ask_topic_ids(self, topics: Collection[str]) -> TopicIds:
+        # Over the group's connection: on the others a fetch may be waiting for records.
+        return await topic_ids(self._consumer._client, topics, group=ConnectionGroup.COORDINATION)
+
+    async def _require_same_topics(self, topics: Collection[str]) -> None:
+        """Raises ClientFault when one of them was deleted or replaced; KafkaError when nobody answers."""
+        now = await self._ask_topic_ids(topics)
+        for topic in topics:
+            if now.get(topic, _MISSING) != self.topic_ids.get(topic, _MISSING):
+                what = "was replaced by another topic of that name" if topic in now else "was deleted"
+                raise ClientFault(f"topic {topic} {what if topic in self.topic_ids else 'was created'}")
+
+    async def _watch_topics(self) -> None:
+        """Ends this life when a topic is another one, also while no records come: the next life starts right."""
+        while True:
+            await asyncio.sleep(_LOOK_AT_TOPICS)
+            if self._assigned:
+                try:
+                    await self._require_same_topics(self._topics)
+                except ClientFault as fault:
+                    self._end(fault)
+                    return
+                except KafkaError as error:  # the client itself waits until the broker is back
+                    log.debug("no answer about topics", consumer=self._name, error=str(error))
+
     # -- the end
 
     def _fault(self, error: BaseException) -> None:
@@ -248,6 +304,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     @property
     def _consumer(self) -> Any:
         return self._subscriber.consumer
+
+
+_MISSING = UUID(int=0)  # stands for no topic, beside the None of a broker that knows no ids
 
 
 def _observe(task: asyncio.Task[None]) -> None:

@@ -15,8 +15,13 @@ _PARK = """
     INSERT INTO public.parked_events (
         consumer, stream_id, version, event_id, event_type, topic, generation, partition, record_offset,
         record_key, record_value, record_headers, error, error_class, attempts)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-    ON CONFLICT (consumer, topic, generation, partition, record_offset) DO NOTHING
+    SELECT %(consumer)s::text, %(stream_id)s::text, %(version)s::int, %(event_id)s::uuid, %(event_type)s::text,
+           %(topic)s::text, %(generation)s::int, %(partition)s::int, %(offset)s::bigint, %(key)s::bytea,
+           %(value)s::bytea, %(headers)s::json, %(error)s::text, %(error_class)s::text, %(attempts)s::int
+    WHERE NOT EXISTS (
+        SELECT FROM public.parked_events
+        WHERE consumer = %(consumer)s AND stream_id = %(stream_id)s AND record_key IS NOT DISTINCT FROM %(key)s::bytea
+          AND record_value IS NOT DISTINCT FROM %(value)s::bytea AND record_headers::text = %(headers)s::text)
 """
 _STREAMS = """
     SELECT stream_id, count(*) AS events, min(parked_at) AS parked_since,
@@ -73,32 +78,36 @@ class ParkedEvent:
 
 
 async def park(connection: Connection, consumer: str, parked: Sequence[tuple[Incoming, Failure]]) -> None:
-    """Writes the records down, in order. A record that is there already stays as it is."""
+    """Writes the records down, in order. A record that is there already stays as it is.
+
+    Events are known by their version. A record that can't be read has none: it comes again when it is read again,
+    and at another offset when the topic is filled again, so it is recognised by what it holds.
+    """
     if not parked:
         return
     async with connection.cursor() as cursor:
         await cursor.executemany(_PARK, [_row(consumer, item, failure) for item, failure in parked])
 
 
-def _row(consumer: str, item: Incoming, failure: Failure) -> tuple[Any, ...]:
+def _row(consumer: str, item: Incoming, failure: Failure) -> dict[str, Any]:
     event, record = item.event, item.record
-    return (
-        consumer,
-        item.stream_id,
-        event.version if event else None,
-        event.event_id if event else None,
-        event.event_type if event else None,
-        item.topic,
-        item.generation,
-        item.partition,
-        item.offset,
-        record.key,
-        record.value,
-        headers_to_json(record).decode(),
-        clipped(failure.error),
-        failure.error_class,
-        failure.attempts,
-    )
+    return {
+        "consumer": consumer,
+        "stream_id": item.stream_id,
+        "version": event.version if event else None,
+        "event_id": event.event_id if event else None,
+        "event_type": event.event_type if event else None,
+        "topic": item.topic,
+        "generation": item.generation,
+        "partition": item.partition,
+        "offset": item.offset,
+        "key": record.key,
+        "value": record.value,
+        "headers": headers_to_json(record).decode(),
+        "error": clipped(failure.error),
+        "error_class": failure.error_class,
+        "attempts": failure.attempts,
+    }
 
 
 def clipped(error: str) -> str:

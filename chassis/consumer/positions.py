@@ -5,11 +5,13 @@ processes that believe they own a partition (one was paused, and has not noticed
 second one sees in the rows what the first one did.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from uuid import UUID
 
 from chassis.consumer.incoming import Incoming, Partition
 from chassis.consumer.plan import Known, PositionKey, position_key
 from chassis.database import Connection
+from chassis.topic_ids import TopicIds
 
 # A process that hangs with the rows locked must not hold up its successor; a lock that is held longer than
 # this is a transient fault, so it is shown and tried again.
@@ -25,10 +27,12 @@ _HOLD = """
            set_config('idle_in_transaction_session_timeout', '20s', true),
            pg_advisory_xact_lock(hashtextextended('millrace consumer ' || %s::text, 0))
 """
+# An offset of another topic of the same name (deleted and created anew) says nothing about this one.
 _LOCK = """
-    SELECT p.epoch, p.topic, p.generation, p.partition, p.position, p.next_offset
+    SELECT p.epoch, p.topic, p.generation, p.partition, p.position,
+           CASE WHEN p.topic_id <> wanted.topic_id THEN 0 ELSE p.next_offset END
     FROM public.consumer_positions AS p
-    JOIN unnest(%s::text[], %s::int[]) AS wanted (topic, partition)
+    JOIN unnest(%s::text[], %s::int[], %s::uuid[]) AS wanted (topic, partition, topic_id)
       ON p.topic = wanted.topic AND p.partition = wanted.partition
     WHERE p.consumer = %s
     ORDER BY p.topic, p.partition, p.generation, p.epoch
@@ -49,8 +53,10 @@ _PARKED = """
 """
 # next_offset belongs to the partition, whatever store or generation its records come from.
 _MOVE = """
-    UPDATE public.consumer_positions AS p SET next_offset = moved.next_offset, updated_at = clock_timestamp()
-    FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS moved (topic, partition, next_offset)
+    UPDATE public.consumer_positions AS p
+    SET next_offset = moved.next_offset, topic_id = coalesce(moved.topic_id, p.topic_id),
+        updated_at = clock_timestamp()
+    FROM unnest(%s::text[], %s::int[], %s::uuid[], %s::bigint[]) AS moved (topic, partition, topic_id, next_offset)
     WHERE p.consumer = %s AND p.topic = moved.topic AND p.partition = moved.partition
 """
 _ADVANCE = """
@@ -90,10 +96,15 @@ class StreamMoved(Exception):
     """Another process moved a stream of this batch at the same time: do the batch again on what is true now."""
 
 
-async def lock_and_read(connection: Connection, consumer: str, batch: Sequence[Incoming]) -> Known:
-    """Locks the position rows of the batch's partitions (creating them), then reads what the batch is judged by."""
+async def lock_and_read(
+    connection: Connection, consumer: str, batch: Sequence[Incoming], topic_ids: TopicIds
+) -> Known:
+    """Locks the position rows of the batch's partitions (creating them), then reads what the batch is judged by.
+
+    `topic_ids` tells of which topics its offsets are.
+    """
     wanted = {position_key(item) for item in batch}
-    partitions = {item.source for item in batch}
+    partitions = _with_ids({item.source for item in batch}, topic_ids)
     streams = list({item.stream_id for item in batch})
     known = await _read(connection, consumer, partitions, streams)
     if missing := [key for key in wanted if key not in known.positions]:
@@ -106,7 +117,7 @@ async def lock_and_read(connection: Connection, consumer: str, batch: Sequence[I
 async def lock_partition(connection: Connection, consumer: str, partition: Partition) -> None:
     """Locks the position rows of one partition against its consumer, until the end of the transaction."""
     await connection.execute(_SETTINGS, (consumer,))
-    await connection.execute(_LOCK, ([partition[0]], [partition[1]], consumer))
+    await connection.execute(_LOCK, (*_columns(_with_ids([partition], {}), 3), consumer))
 
 
 async def hold(connection: Connection, consumer: str) -> None:
@@ -115,13 +126,16 @@ async def hold(connection: Connection, consumer: str) -> None:
 
 
 async def _read(
-    connection: Connection, consumer: str, partitions: Collection[Partition], streams: Sequence[str]
+    connection: Connection,
+    consumer: str,
+    partitions: Collection[tuple[str, int, UUID | None]],
+    streams: Sequence[str],
 ) -> Known:
     # One round trip. Each statement has a snapshot of its own (READ COMMITTED), so the reads that come after
     # the lock see everything that its last holder committed.
     async with connection.pipeline():
         await connection.execute(_SETTINGS, (consumer,))
-        rows = await connection.execute(_LOCK, (*_columns(partitions, 2), consumer), binary=True)
+        rows = await connection.execute(_LOCK, (*_columns(partitions, 3), consumer), binary=True)
         versions = await connection.execute(_VERSIONS, (consumer, streams), binary=True)
         parked = await connection.execute(_PARKED, (consumer, streams))
     return Known(
@@ -139,6 +153,7 @@ async def save(
     consumer: str,
     *,
     next_offsets: Mapping[Partition, int],
+    topic_ids: TopicIds,
     positions: Mapping[PositionKey, int],
     versions: Mapping[str, int],
     before: Mapping[str, int],
@@ -155,7 +170,8 @@ async def save(
         "after": list(versions.values()),
     }
     async with connection.pipeline():
-        await connection.execute(_MOVE, (*_columns(next_offsets, 2), list(next_offsets.values()), consumer))
+        moved = _columns(_with_ids(next_offsets, topic_ids), 3)
+        await connection.execute(_MOVE, (*moved, list(next_offsets.values()), consumer))
         if positions:
             await connection.execute(_ADVANCE, (*_columns(positions, 4), list(positions.values()), consumer))
         saved = await connection.execute(_SAVE_VERSIONS, parameters)
@@ -167,6 +183,10 @@ async def save(
 async def raise_version(connection: Connection, consumer: str, stream_id: str, version: int) -> None:
     """The stream has been taken up to `version`, if it was not further already."""
     await connection.execute(_RAISE_VERSION, (consumer, stream_id, version))
+
+
+def _with_ids(partitions: Iterable[Partition], topic_ids: TopicIds) -> list[tuple[str, int, UUID | None]]:
+    return [(topic, partition, topic_ids.get(topic)) for topic, partition in partitions]
 
 
 def _columns(keys: Collection[tuple[object, ...]], width: int) -> list[list[object]]:

@@ -12,6 +12,7 @@ from chassis.reactions import BatchFunction
 from chassis.snapshots import Snapshots
 from chassis.state_cache import StateCache
 from chassis.store import EventStore
+from chassis.topic_ids import TopicIds
 from chassis.unit_of_work import UnitOfWork
 
 
@@ -36,6 +37,8 @@ class BatchTransaction:
         self._generations = generations
         self._cache = StateCache()
         self._snapshots = snapshots
+        self.topic_ids: TopicIds = {}
+        """The topics that the offsets of the next batch are of; not known where nothing is said."""
 
     async def apply(
         self,
@@ -49,7 +52,7 @@ class BatchTransaction:
         See `make_plan` for `trusted` and `failure`.
         """
         async with self.pool.connection() as connection, connection.transaction():
-            known = await positions.lock_and_read(connection, self.consumer, batch)
+            known = await positions.lock_and_read(connection, self.consumer, batch, self.topic_ids)
             plan = make_plan(
                 batch,
                 known,
@@ -68,6 +71,7 @@ class BatchTransaction:
                     connection,
                     self.consumer,
                     next_offsets=plan.next_offsets,
+                    topic_ids=self.topic_ids,
                     positions=plan.positions,
                     versions=plan.versions,
                     before=known.versions,

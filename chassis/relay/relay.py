@@ -16,8 +16,9 @@ from chassis.leader import LeaderSession
 from chassis.logging import get_logger
 from chassis.loop_worker import AdaptivePoll, LoopWorker
 from chassis.relay.leadership import Leadership, LeadershipLost, open_session, try_lead
+from chassis.relay.lost_topic import TopicLost, lost, require_filled
 from chassis.relay.order import VersionGap, VersionOrder
-from chassis.relay.publisher import NotAcknowledged, Publisher, TopicNotReady, open_publisher
+from chassis.relay.publisher import LogWentBack, NotAcknowledged, Publisher, TopicNotReady, open_publisher
 from chassis.service import Health, Role
 from chassis.store import EventStore
 from chassis.topics import Topic
@@ -34,6 +35,7 @@ class RelayState(StrEnum):
     NO_DATABASE = "no database"
     NO_KAFKA = "no kafka"
     NO_TOPIC = "no topic"
+    TOPIC_LOST = "topic lost"
     BLOCKED = "blocked"
     STOPPED = "stopped"
 
@@ -59,6 +61,7 @@ _FAULTS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], RelayState],
     (LeadershipLost, RelayState.STANDBY),
     (VersionGap, RelayState.BLOCKED),
     (TopicNotReady, RelayState.NO_TOPIC),
+    (TopicLost, RelayState.TOPIC_LOST),
     ((KafkaError, NotAcknowledged, OSError), RelayState.NO_KAFKA),  # OSError includes TimeoutError
     (psycopg.Error, RelayState.NO_DATABASE),
 )
@@ -158,6 +161,7 @@ class Relay(LoopWorker):
             bootstrap_servers=self._bootstrap_servers,
             ack_timeout=self._ack_timeout,
         ) as publisher:
+            await require_filled(leadership, publisher, self._topic, self._source)
             await self._lead(leadership, publisher)
 
     async def _lead(self, leadership: Leadership, publisher: Publisher) -> None:
@@ -180,7 +184,8 @@ class Relay(LoopWorker):
             else:
                 self._backoff.reset()
                 if not await self._store.wakeup.wait(self._poll.next(), since=seen):
-                    await leadership.confirm()  # quiet: is the session still there?
+                    await leadership.confirm()  # quiet: is the session still there, and the topic?
+                    await publisher.confirm_topic()
 
     async def _send(
         self,
@@ -198,8 +203,11 @@ class Relay(LoopWorker):
                 await self._send(sound, leadership, publisher, VersionOrder(self._pool))
             raise
         self._status = replace(self._status, unacknowledged=len(chunk), since=time.monotonic())
-        await publisher.publish(chunk)
-        await leadership.advance(chunk[-1].position)
+        try:
+            await publisher.publish(chunk)
+        except LogWentBack as back:
+            raise await lost(leadership, back, self._source) from back
+        await leadership.advance(chunk[-1].position, publisher.ends)
         self._status = replace(self._status, unacknowledged=0, position=leadership.position)
 
     def _note(self, fault: Exception) -> None:
@@ -213,8 +221,9 @@ class Relay(LoopWorker):
         if (before.state, before.detail) == (state, detail):
             return  # said already
         self._status = RelayStatus(state, detail, position, token)
-        level = log.info if state in _CALM else log.error if state is RelayState.BLOCKED else log.warning
+        level = log.info if state in _CALM else log.error if state in _STUCK else log.warning
         level("relay", topic=self._topic.name, state=str(state), detail=detail, position=position)
 
 
+_STUCK = (RelayState.BLOCKED, RelayState.TOPIC_LOST)
 _CALM = (RelayState.STARTING, RelayState.STANDBY, RelayState.RELAYING, RelayState.STOPPED)

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from chassis.backoff import Backoff
 from chassis.database import Pool, open_pool
@@ -103,6 +104,19 @@ class RelayKit(StoreKit):
             await consumer.stop()
         records.sort(key=lambda record: (record.partition, record.offset))
         return [from_record(record.topic, record, REGISTRY) for record in records]
+
+    async def replace_topic(self) -> None:
+        """Deletes the topic and creates it anew; returns when the new one can be used."""
+        await self.kafka.delete_topic(self.topic.name)
+        await self.kafka.create_topic(self.topic.name, partitions=self.topic.partitions)
+
+        async def usable() -> bool:  # a new topic has leaders a moment later
+            with suppress(KafkaError):
+                assert await self.delivered() == []
+                return True
+            return False
+
+        await eventually(usable, what="the new topic")
 
     async def eventually_delivered(self, count: int, within: float = 15.0) -> list[Delivered]:
         """What is in the topic as soon as `count` different events are."""
