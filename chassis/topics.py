@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+TOPIC_CONFIGS = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+"""Kept for ever."""
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:
@@ -41,7 +44,7 @@ async def ensure_topics(
                     name=topic.name,
                     num_partitions=topic.partitions,
                     replication_factor=replication_factor,
-                    topic_configs={"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"},
+                    topic_configs=dict(TOPIC_CONFIGS),
                 )
                 for topic in missing
             ]

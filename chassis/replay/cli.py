@@ -2,7 +2,7 @@
 
 import typer
 
-from chassis.replay import list_command, rebuild_command, rollback_command, stream_command
+from chassis.replay import list_command, rebuild_command, republish_command, rollback_command, stream_command
 from chassis.tools import Tools
 
 HELP = "Rebuild read models, look into the past, fill a topic again: from the events, while the service runs."
@@ -19,5 +19,6 @@ def replay_commands(tools: Tools) -> typer.Typer:
     list_command.add_to(app, tools)
     rebuild_command.add_to(app, tools)
     rollback_command.add_to(app, tools)
+    republish_command.add_to(app, tools)
     stream_command.add_to(app, tools)
     return app

@@ -15,9 +15,10 @@ _STEP = 0.5  # seconds between two samples
 
 
 class Stage(StrEnum):
-    """What a rebuild is doing."""
+    """What a replay is doing."""
 
     BUILDING = "building"
+    SENDING = "sending"
     CATCHING_UP = "catching up"
     COMPARING = "comparing"
     TAKING_OVER = "taking over"

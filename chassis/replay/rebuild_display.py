@@ -115,7 +115,7 @@ class _Lines:
             return
         self._last, self._said_at = what, now
         words = [f"{progress.stage} {progress.detail}".rstrip()]
-        if progress.stage in (Stage.BUILDING, Stage.CATCHING_UP):
+        if progress.stage in (Stage.BUILDING, Stage.CATCHING_UP, Stage.SENDING):
             words.append(f"{progress.percent} %, {progress.done:,} of {progress.total:,} events")
             left = self._pace.left(progress.total - progress.done)
             words += [text for text in (rate_text(self._pace.rate), left_text(left)) if text]
