@@ -74,5 +74,9 @@ class Kafka(ContainerComponent):
     def define(self) -> DockerContainer:
         return KafkaContainer(self._image, alias=self.name, host_port=self._port)
 
+    async def wipe(self) -> None:
+        """Removes it with all of its data, topics and offsets: the next start is that of a new Kafka."""
+        await self.remove()
+
     async def check(self) -> None:
         await require_broker(LOOPBACK, self._port)

@@ -118,6 +118,10 @@ class ContainerStack:
         """Lets a frozen component go on."""
         await self.component(name).resume()
 
+    async def wipe_kafka(self) -> None:
+        """Removes Kafka with all of its data. `up` starts an empty one and creates the topics."""
+        await self.kafka.wipe()
+
     async def cut(self, name: str, other: str) -> None:
         """Cuts the network between a service and Kafka, or its Postgres; `start(name)` heals it."""
         await asyncio.to_thread(self._networks.cut, name, self.component(name).container, other)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import shutil
 import uuid
 from pathlib import Path
 
@@ -94,6 +95,11 @@ class Kafka(Component):
             cluster_id = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).rstrip(b"=").decode()
             format_storage = ("format", "--cluster-id", cluster_id, "--config", str(self._properties_file))
             await run(self.name, self._java_command("kafka.tools.StorageTool", *format_storage))
+
+    async def wipe(self) -> None:
+        """Stops it and deletes all of its data, topics and offsets: the next start is that of a new Kafka."""
+        await self.stop()
+        await asyncio.to_thread(shutil.rmtree, self._data, ignore_errors=True)
 
     async def check(self) -> None:
         await require_broker(LOOPBACK, self.port)

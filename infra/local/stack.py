@@ -121,6 +121,10 @@ class Stack:
         """Lets a frozen component go on (SIGCONT)."""
         self.component(name).resume()
 
+    async def wipe_kafka(self) -> None:
+        """Stops Kafka and deletes all of its data. `up` starts an empty one and creates the topics."""
+        await self.kafka.wipe()
+
     async def tool(self, service: str, *arguments: str) -> Ran:
         """Runs one of a service's own commands (`replay list`, `audit` ...) to its end, beside the service."""
         return await capture(self.service(service).tool_command(*arguments))
