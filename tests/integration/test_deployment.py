@@ -20,6 +20,7 @@ from chassis.projector import Projector
 from chassis.read_model import ReadModel
 from chassis.reading import ReadModelBuilding, open_reading_pool
 from chassis.replay.build_first import BuildFirst
+from chassis.replay.errors import AlreadyLive
 from chassis.replay.rebuild import Rebuild
 from chassis.replay.sources import StoreSource
 from chassis.service import Worker
@@ -246,6 +247,14 @@ async def test_of_processes_that_start_at_once_one_builds(kit: StoreKit) -> None
     assert sorted(n for model in models for n in model.applied) == [1, 2, 3, 4, 7]
 
 
+async def test_who_gets_the_lock_when_the_model_is_live_builds_nothing(kit: StoreKit) -> None:
+    """It looked before the other one took over, and got the lock right after that."""
+    feed = Feed(Sums(), REGISTRY)
+    with pytest.raises(AlreadyLive):
+        await Rebuild(feed, kit.database.service, NO_KAFKA, unless_live=True).run()
+    assert await kit.fetch("SELECT copy FROM read_model_copies") == [("live",)]
+
+
 @asynccontextmanager
 async def killed(worker: BuildFirst) -> AsyncIterator[None]:
     """The worker at work, in the end killed at whatever it does just then."""
@@ -321,7 +330,7 @@ class LastOfTwo(Last):
 @pytest.fixture
 async def topic_kit(database: DatabaseUrls, kafka: KafkaServer) -> AsyncIterator[ConsumerKit]:
     """Version 1 is deployed and has seen some records."""
-    async with open_consumer_kit(database, kafka, Last()) as kit:
+    async with open_consumer_kit(database, kafka, Last(), partitions=3) as kit:
         await kit.publish("a", 1, 2, 3)
         await kit.publish("b", 1, partition=1)
         async with running([consuming(kit, Last())]):
@@ -386,17 +395,14 @@ async def test_a_take_over_waits_for_the_first_batch_of_a_partition(topic_kit: C
             held.set()
             await go_on.wait()
 
-    await kit.fetch("DELETE FROM consumer_positions WHERE partition = 1 RETURNING 1")
-    await kit.fetch("DELETE FROM consumer_streams WHERE stream_id = 'b' RETURNING 1")
-    await kit.fetch("DELETE FROM last_v1.last WHERE stream_id = 'b' RETURNING 1")
     live = consuming(kit, Hanging())
     feed = Feed(Last(), REGISTRY, (kit.topic,), consumer=live.name)
     async with running([live]):
-        await kit.publish("b", 2, partition=1)
+        await kit.publish("c", 1, partition=2)
         await asyncio.wait_for(held.wait(), 30)
         rebuild = asyncio.create_task(Rebuild(feed, kit.database.service, kit.kafka.bootstrap_servers).run())
         await somebody_waits(kit.database, unless=rebuild)
         assert not rebuild.done()
         go_on.set()
         assert (await rebuild).switched
-        await last_is(kit, 1, {"a": 3, "b": 2})
+        await last_is(kit, 1, {"a": 3, "b": 1, "c": 1})

@@ -67,7 +67,9 @@ async def fill(kit: StoreKit, connection: Connection, *, until: int | None = Non
     events = await kit.store.read_all(after=part.position, limit=1000)
     async with connection.transaction():
         events = [event for event in events if until is None or event.position <= until]
-        await builds.move_part(connection, NUMBERS, part, events[-1].position if events else 0, len(events))
+        await builds.move_part(
+            connection, NUMBERS, part, events[-1].position if events else part.position, len(events)
+        )
         await connection.execute(
             "SELECT set_config('search_path', %s, true)", (NUMBERS.search_path(Copy.NEXT),)
         )
@@ -158,6 +160,9 @@ async def test_a_take_over_waits_for_a_projector_in_the_middle_of_its_batch(kit:
             assert not switch.done(), "its batch is in neither copy yet"
             hanging.go_on.set()
             await switch
+            assert await copies.position_of(connection, NUMBERS, Copy.PREVIOUS) == 3, (
+                "a roll-back counts on it"
+            )
             await kit.append("a", 4)
             await projected(kit)
     assert await numbers(kit) == [1, 2, 3, 4]
