@@ -14,6 +14,7 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
 from chassis.database import open_pool, open_read_only_pool
+from chassis.reading import ReadModelBuilding
 from chassis.rpc.channel import open_channel
 from chassis.rpc.errors import RpcError, invalid_argument, not_found, reason_of
 from chassis.rpc.server import GrpcServer
@@ -131,6 +132,7 @@ async def test_the_server_refuses_a_call_without_a_deadline() -> None:
             "user_deactivated",
         ),
         (psycopg.OperationalError("gone"), grpc.StatusCode.UNAVAILABLE, "temporarily_unavailable"),
+        (ReadModelBuilding("orders_v2"), grpc.StatusCode.UNAVAILABLE, "read_model_building"),
     ],
 )
 async def test_an_error_reaches_the_caller_with_status_and_reason(
