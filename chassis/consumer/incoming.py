@@ -9,12 +9,12 @@ from uuid import UUID
 import orjson
 
 from chassis.events import EventRegistry, RecordedEvent
-from chassis.record import ConsumedRecord, MalformedRecord, from_record
+from chassis.record import ConsumedRecord, MalformedRecord, read_event
 
 Partition = tuple[str, int]  # topic, partition
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen, as RecordedEvent
 class Incoming:
     """A record and what is known of it. Unreadable: `event` is None and `problem` says why.
 
@@ -44,21 +44,20 @@ def read_record(topic: str, record: ConsumedRecord, registry: EventRegistry, gen
     `generation` is the topic's declared one, for a record that does not tell its own.
     """
     try:
-        delivered = from_record(topic, record, registry)
+        event, epoch, generation = read_event(record, registry)
     except MalformedRecord as problem:
         return _unreadable(topic, record, generation, problem)
-    event = delivered.event
     return Incoming(
-        topic=topic,
-        partition=record.partition,
-        offset=record.offset,
-        generation=delivered.generation,
-        epoch=delivered.epoch,
-        position=event.position,
-        stream_id=event.stream_id,
-        event=event,
-        problem=None,
-        record=record,
+        topic,
+        record.partition,
+        record.offset,
+        generation,
+        epoch,
+        event.position,
+        event.stream_id,
+        event,
+        None,
+        record,
     )
 
 

@@ -32,7 +32,7 @@ _LOCK = """
     SELECT p.epoch, p.topic, p.generation, p.partition, p.position,
            CASE WHEN p.topic_id <> wanted.topic_id THEN 0 ELSE p.next_offset END
     FROM public.consumer_positions AS p
-    JOIN unnest(%s::text[], %s::int[], %s::uuid[]) AS wanted (topic, partition, topic_id)
+    JOIN unnest(%b::text[], %b::int[], %b::uuid[]) AS wanted (topic, partition, topic_id)
       ON p.topic = wanted.topic AND p.partition = wanted.partition
     WHERE p.consumer = %s
     ORDER BY p.topic, p.partition, p.generation, p.epoch
@@ -41,27 +41,27 @@ _LOCK = """
 _CREATE = """
     INSERT INTO public.consumer_positions (consumer, epoch, topic, generation, partition, position, next_offset)
     SELECT %s, missing.epoch, missing.topic, missing.generation, missing.partition, 0, 0
-    FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[]) AS missing (epoch, topic, generation, partition)
+    FROM unnest(%b::uuid[], %b::text[], %b::int[], %b::int[]) AS missing (epoch, topic, generation, partition)
     ORDER BY missing.topic, missing.partition, missing.generation, missing.epoch
     ON CONFLICT DO NOTHING
 """
 _VERSIONS = """
-    SELECT stream_id, version FROM public.consumer_streams WHERE consumer = %s AND stream_id = ANY(%s)
+    SELECT stream_id, version FROM public.consumer_streams WHERE consumer = %s AND stream_id = ANY(%b::text[])
 """
 _PARKED = """
-    SELECT DISTINCT stream_id FROM public.parked_events WHERE consumer = %s AND stream_id = ANY(%s)
+    SELECT DISTINCT stream_id FROM public.parked_events WHERE consumer = %s AND stream_id = ANY(%b::text[])
 """
 # next_offset belongs to the partition, whatever store or generation its records come from.
 _MOVE = """
     UPDATE public.consumer_positions AS p
     SET next_offset = moved.next_offset, topic_id = coalesce(moved.topic_id, p.topic_id),
         updated_at = clock_timestamp()
-    FROM unnest(%s::text[], %s::int[], %s::uuid[], %s::bigint[]) AS moved (topic, partition, topic_id, next_offset)
+    FROM unnest(%b::text[], %b::int[], %b::uuid[], %b::bigint[]) AS moved (topic, partition, topic_id, next_offset)
     WHERE p.consumer = %s AND p.topic = moved.topic AND p.partition = moved.partition
 """
 _ADVANCE = """
     UPDATE public.consumer_positions AS p SET position = greatest(p.position, moved.position)
-    FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[], %s::bigint[])
+    FROM unnest(%b::uuid[], %b::text[], %b::int[], %b::int[], %b::bigint[])
          AS moved (epoch, topic, generation, partition, position)
     WHERE p.consumer = %s AND p.epoch = moved.epoch AND p.topic = moved.topic
       AND p.generation = moved.generation AND p.partition = moved.partition
@@ -70,7 +70,7 @@ _ADVANCE = """
 # new generation of the topic is being filled).
 _SAVE_VERSIONS = """
     WITH moved AS (
-        SELECT * FROM unnest(%(streams)s::text[], %(before)s::int[], %(after)s::int[])
+        SELECT * FROM unnest(%(streams)b::text[], %(before)b::int[], %(after)b::int[])
             AS m (stream_id, before, after)
     ), updated AS (
         UPDATE public.consumer_streams AS s SET version = moved.after
