@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Query
 
@@ -68,5 +68,5 @@ def events_until(events: Sequence[RecordedEvent], moment: Moment) -> Sequence[Re
         raise _refused("before_the_beginning", "at_time", error, first_recorded_at=error.began_at) from error
 
 
-def _refused(code: str, field: str, error: Exception, **extensions: object) -> Problem:
+def _refused(code: str, field: str, error: Exception, **extensions: Any) -> Problem:
     return Problem(422, code, f"{field}: {error}", errors=[FieldError(field, str(error))], **extensions)

@@ -1,18 +1,17 @@
 """How a stream's past is shown: a page for people, a document for programs."""
 
 import sys
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 import orjson
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from chassis.http.history import event_document
-from chassis.replay.time_travel import Change, Past, Step
+from chassis.replay.time_travel import Past, Step
 
 _LONGEST_WORD = 44  # characters; what is longer (a sealed value, a token) is nothing to read
 _LONGEST_VALUE = 400
@@ -71,28 +70,35 @@ def _step(step: Step) -> Group:
         title.append(f" v{event.schema_version}", "dim")
     title.append(f"  {_moment(event.recorded_at)}  position {event.position}")
     who = f"by {event.metadata.actor or 'nobody named'}, correlation {event.metadata.correlation_id}"
-    return Group(
-        title, Padding(Text(who, "dim"), (0, 0, 0, 6)), Padding(_changes(step.changes), (0, 0, 0, 6))
-    )
+    return Group(title, _indented(Text(who, "dim")), _indented(_effect(step)))
 
 
-def _changes(changes: Iterable[Change]) -> Table:
+def _effect(step: Step) -> Table:
+    """What it changed, and what it told beyond that: a reason, a carrier."""
     table = _grid()
-    for change in changes:
+    for change in step.changes:
         new = Text.assemble(("→ ", "dim"), (_value(change.new), "green"))
         old = Text() if change.old is None else Text.assemble((_value(change.old), "red"), " ")
-        table.add_row(change.field, old + new)
-    if not table.rows:
+        table.add_row(Text(change.field), old + new)
+    if not step.changes:
         table.add_row(Text("changed nothing", "dim"), "")
+    known = step.state if isinstance(step.state, dict) else {}
+    for name, value in orjson.loads(step.event.data).items():
+        if name not in known and value is not None:
+            table.add_row(Text(name, "dim"), Text(_value(value), "dim"))
     return table
 
 
-def _state(state: Any) -> Padding:
+def _state(state: Any) -> RenderableType:
     table = _grid()
     fields = state.items() if isinstance(state, dict) else [("", state)]
     for name, value in fields:
-        table.add_row(name, Text(_value(value)))
-    return Padding(table, (0, 0, 0, 6))
+        table.add_row(Text(name), Text(_value(value)))
+    return _indented(table)
+
+
+def _indented(content: RenderableType) -> RenderableType:
+    return Padding(content, (0, 0, 0, 6), expand=False)
 
 
 def _grid() -> Table:
@@ -109,7 +115,9 @@ def _moment(at: datetime) -> str:
 def _value(value: Any) -> str:
     if value is None:
         return "—"
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    # As JSON writes it where it has no face of its own, or could play tricks on the terminal.
+    shows_itself = isinstance(value, str) and value != "" and value.isprintable()
+    text = value if shows_itself else orjson.dumps(value).decode()
     if isinstance(value, str) and len(text) > _LONGEST_WORD and " " not in text:
         return f"{text[:16]}… ({len(text)} characters)"
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}… ({len(text)} characters)"

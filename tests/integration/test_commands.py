@@ -48,8 +48,8 @@ def keyed(key: str, fingerprint: str = "body") -> CommandContext:
     return CommandContext("alice", "request", idempotency=IdempotencyKey("counting/alice", key, fingerprint))
 
 
-def handler(kit: StoreKit, **options: int) -> CommandHandler[int, Count]:
-    return CommandHandler(kit.store, COUNTER, **options)
+def handler(kit: StoreKit, *, cache_size: int = 10_000) -> CommandHandler[int, Count]:
+    return CommandHandler(kit.store, COUNTER, cache_size=cache_size)
 
 
 @pytest.fixture

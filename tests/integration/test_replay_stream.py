@@ -59,7 +59,7 @@ HISTORIES: list[tuple[ServiceDefinition, str, list[DomainEvent]]] = [
                 channel="web",
             ),
             OrderConfirmed(order_id=ID, customer_id=ID),
-            OrderCancelled(order_id=ID, customer_id=ID, reason="too late"),
+            OrderCancelled(order_id=ID, customer_id=ID, reason="too\x1b[31m late"),
         ],
     ),
     (
@@ -207,6 +207,7 @@ async def test_people_see_the_changes_and_the_state_below_them(past: Past) -> No
     assert "OrderCancelled" in ran.out
     assert "OrderConfirmed" not in ran.out
     assert "confirmed → cancelled" in ran.out
+    assert r'reason  "too\u001b[31m late"' in ran.out, "no control characters reach the terminal"
     assert ran.out.index("OrderCancelled") < ran.out.index("State at version 3")
 
 
