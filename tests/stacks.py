@@ -19,6 +19,7 @@ from infra.local.home import Home
 from infra.local.programs import Ran
 from infra.local.stack import Stack
 from infra.topology import Topology, free_topology
+from tests.e2e.audit import nothing_is_lost
 from tests.e2e.platform import Platform
 from tests.servers import CONTAINERS, Servers
 
@@ -70,6 +71,14 @@ async def stack(running_stack: AnyStack) -> AsyncIterator[AnyStack]:
     """The stack, to be broken; what a failed test left down is started again after it."""
     yield running_stack
     await running_stack.up()
+
+
+@pytest.fixture(scope="module")
+def audited(running_stack: AnyStack) -> Iterator[None]:
+    """Whatever a module does to the stack ends with an audit of all four services. Once, and not after each test:
+    it would find the same, and its processes take seconds."""
+    yield
+    asyncio.run(nothing_is_lost(running_stack))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.chaos.traffic import Traffic
 from tests.e2e.platform import Platform
 from tests.stacks import AnyStack
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.usefixtures("audited")]
 
 Fault = Callable[[AnyStack, str, Traffic], Awaitable[None]]
 

@@ -8,7 +8,7 @@ from tests.chaos.outcome import everything_happened_once
 from tests.chaos.traffic import Traffic
 from tests.e2e.platform import Platform
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.usefixtures("audited")]
 
 
 def peers(service: str) -> tuple[str, str]:

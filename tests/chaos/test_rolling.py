@@ -7,7 +7,7 @@ from tests.chaos.outcome import everything_happened_once
 from tests.chaos.traffic import Traffic
 from tests.e2e.platform import Platform
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.usefixtures("audited")]
 
 
 async def test_customers_notice_nothing_when_order_and_inventory_are_replaced(

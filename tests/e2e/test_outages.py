@@ -10,6 +10,8 @@ import pytest
 from tests.e2e.platform import Customer, Platform
 from tests.stacks import AnyStack
 
+pytestmark = pytest.mark.usefixtures("audited")
+
 BURST = 10
 MANY = 80
 
