@@ -139,6 +139,18 @@ class TopicSource:
             ) from error
 
 
+def refuse_lost(schema: str, consumed: Offsets, ends: Offsets) -> None:
+    """Raises SourceGone when a partition ends before what was consumed of it for the tables in `schema`."""
+    for (topic, partition), offset in consumed.items():
+        end = ends.get((topic, partition), 0)
+        if offset > end:
+            raise SourceGone(
+                f"{topic} partition {partition} ends at offset {end}, but {schema} was filled up to {offset}: the"
+                " topic was lost; fill it with `replay republish` of the service that it belongs to, let the"
+                " consumers catch up, then try again"
+            )
+
+
 @asynccontextmanager
 async def open_topic_source(
     bootstrap_servers: str, topics: Sequence[Topic], registry: EventRegistry

@@ -20,7 +20,7 @@ from chassis.replay.builds import STORE
 from chassis.replay.errors import NotApplicable, ReplayError
 from chassis.replay.no_effects import no_effects
 from chassis.replay.progress import OnProgress, Stage, Tracker, unheard
-from chassis.replay.sources import StoreSource, TopicSource, open_store_source, open_topic_source
+from chassis.replay.sources import StoreSource, TopicSource, open_store_source, open_topic_source, refuse_lost
 from chassis.replay.verify import Comparison, compare, freeze
 
 _PARKED = """
@@ -140,6 +140,7 @@ class _FromTopics(_Throwaway):
 
     async def fill(self, stage: Stage) -> None:
         goal = await copies.offsets_of(self.connection, self.feed, Copy.LIVE)
+        refuse_lost(self.feed.model.schema, goal, await self._source.ends())
         parked = await self._parked()
         await self._release(parked)
         self.tracker.aim(stage, goal, self.place)

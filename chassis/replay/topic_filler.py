@@ -17,11 +17,11 @@ from chassis.definition import Feed
 from chassis.events import RecordedEvent
 from chassis.read_model import Copy, ReadModel
 from chassis.replay import copies
-from chassis.replay.errors import ReplayError, SourceGone
+from chassis.replay.errors import ReplayError
 from chassis.replay.filler import Filler, OnMoved, Place
 from chassis.replay.no_effects import no_effects
 from chassis.replay.progress import Share
-from chassis.replay.sources import TopicSource
+from chassis.replay.sources import TopicSource, refuse_lost
 from chassis.unit_of_work import UnitOfWork
 
 
@@ -52,13 +52,7 @@ class TopicFiller(Filler):
         if not await copies.is_live(connection, self.feed.model):
             return ends
         live = self._of_all(await copies.offsets_of(connection, self.feed, Copy.LIVE))
-        for (topic, partition), offset in live.items():
-            if offset > ends[topic, partition]:
-                raise SourceGone(
-                    f"{topic} partition {partition} ends at offset {ends[topic, partition]}, but"
-                    f" {self.feed.model.schema} was filled up to {offset}: the topic was lost; fill it with"
-                    " `replay republish` of the service that it belongs to, let the consumers catch up, then try again"
-                )
+        refuse_lost(self.feed.model.schema, live, ends)
         return live
 
     async def settle_down(self, connection: Connection) -> None:

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from email.message import EmailMessage
-from typing import Any
+from typing import Any, cast
 
 import aiosmtplib
 import psycopg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from chassis.database import Connection
+from chassis.database import Connection, Pool
 from chassis.definition import Feed
 from chassis.events import Metadata, NewEvent, RecordedEvent
 from chassis.projector import Projector
@@ -222,7 +222,8 @@ async def test_it_waits_for_a_database_that_goes_away(kit: StoreKit, postgres: P
             await self.go_on.wait()
 
     await append_some(kit)
-    model, seen = Pauses(), []
+    model = Pauses()
+    seen: list[Progress] = []
     rebuilding = asyncio.create_task(
         rebuild(kit, Feed(model, REGISTRY), on_progress=seen.append, patience=30).run()
     )
@@ -242,7 +243,7 @@ class Appends(Totals):
 
     async def apply(self, connection: Connection, events: Sequence[RecordedEvent]) -> None:
         await super().apply(connection, events)
-        store = EventStore(None, REGISTRY)  # type: ignore[arg-type] - append_in needs the connection only
+        store = EventStore(cast("Pool", None), REGISTRY)  # append_in needs the connection only
         new = NewEvent(Counted(n=1), Metadata("mischief"))
         await store.append_in(connection, [StreamAppend("mischief-1", NO_STREAM, [new])])
 
