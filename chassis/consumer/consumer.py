@@ -34,7 +34,8 @@ class Consumer(LoopWorker):
     `name` is the consumer group, the key of its rows in the database and the actor of what it appends.
     `handler` gets batches of events (several streams, in order within each) in a transaction: a `Reactions`, a
     `handler_for(read_model)`, or any async function of (batch, unit). Its writes, the events that it appends
-    through the unit (which needs `store`) and the consumed positions are committed together.
+    through the unit (which needs `store`) and the consumed positions are committed together. With `snapshots`, long
+    streams that it decides on are loaded from near their end.
 
     Event types that the handler does not name are passed over; one that it names, in a version that is newer than
     `registry` knows, is parked with its stream, untried. `unknown_types` ("ignore" or "park") says what becomes of
