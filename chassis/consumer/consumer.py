@@ -89,7 +89,8 @@ class Consumer(LoopWorker):
 
     def health(self) -> Health:
         """Not alive when a batch hangs; not ready while Kafka or the database is away or a partition is stopped."""
-        blocked = self._membership.blocked.values() if self._membership else ()
+        membership = self._membership
+        blocked = [*membership.missing, *membership.blocked.values()] if membership else []
         problems = [text for text in (self._fault, self._processor.fault or "", *blocked) if text]
         return Health(
             alive=self._processor.busy_for() < _HANGING,

@@ -66,10 +66,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self.blocked: dict[Partition, str] = {}
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails with the first fault: ClientFault, or what `settle` raised by mistake."""
-        self.topic_ids: TopicIds = {}
-        """The topics that the assigned partitions are of."""
-        self._name = subscription.group_id
         self._topics = [topic.name for topic in subscription.topics]
+        self.topic_ids: TopicIds = dict.fromkeys(self._topics)
+        """The topics that the assigned partitions are of; without those that did not exist."""
+        self._name = subscription.group_id
         self._settle = settle
         self._blocked_retry = blocked_retry
         self._on_commit_failure = on_commit_failure
@@ -85,6 +85,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._trusted: dict[Partition, int] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """What is in the way of consuming, for people: topics that do not exist."""
+        return [f"topic {name} does not exist" for name in self._topics if name not in self.topic_ids]
 
     async def join(self) -> None:
         """Connect and join the group; returns when partitions are assigned. Raises KafkaError."""
