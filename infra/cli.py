@@ -148,6 +148,15 @@ def kill(name: Name) -> None:
 
 
 @app.command()
+def wipe(name: Annotated[str, typer.Argument(help="kafka", show_default=False)]) -> None:
+    """Lose Kafka: stop it and delete all of its data. `up` starts an empty one, `replay republish` fills its topics."""
+    if name != "kafka":
+        raise StackError(f"only kafka can be wiped, not '{name}': the stores are the truth")
+    run(stack().wipe_kafka())
+    out.print("kafka is wiped. [dim]millrace up · millrace replay republish SERVICE[/dim]")
+
+
+@app.command()
 def pause(name: Name) -> None:
     """Freeze one component (SIGSTOP): its connections stay open and nothing answers."""
     run(stack().pause(name))

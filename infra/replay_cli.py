@@ -9,6 +9,7 @@ import typer
 
 from chassis.replay.list_display import status_table
 from chassis.replay.rebuild_command import AsJson, Parallel, Switch, SwitchAnyway, Verify
+from chassis.replay.republish_command import From, Partitions, Recreate, ToTopic
 from chassis.replay.stream_command import AsJson as StreamAsJson
 from chassis.replay.stream_command import AtTime, AtVersion, Last
 from infra.attached import run_attached
@@ -83,6 +84,23 @@ def abandon(
 ) -> None:
     """Drop the copy that is being built, or was built and waits. The live copy stays as it is."""
     _attach(service, "abandon", model, *(["--previous"] if previous else []))
+
+
+@app.command()
+def republish(
+    service: Service,
+    start: From = None,
+    to_topic: ToTopic = None,
+    partitions: Partitions = None,
+    recreate: Recreate = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fill a service's topic again from its store: a wiped Kafka is whole again, consumers notice nothing but
+    duplicates. Interrupted, the relay goes on; say the same again to watch."""
+    options = {"--from": start, "--to-topic": to_topic, "--partitions": partitions}
+    given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    flags = [name for name, wanted in (("--recreate", recreate), ("--json", as_json)) if wanted]
+    _attach(service, "republish", *given, *flags)
 
 
 @app.command()
