@@ -28,6 +28,7 @@ def comparison_json(comparison: Comparison | None) -> dict[str, Any] | None:
 
 def show_outcome(console: Console, outcome: Outcome, model: str) -> None:
     """What was built, what the comparison found, who is live now, what to do next."""
+    console.soft_wrap = True
     rate = rate_text(outcome.events / outcome.seconds) if outcome.seconds and not outcome.resumed else ""
     resumed = ", going on where the last rebuild had stopped" if outcome.resumed else ""
     console.print(

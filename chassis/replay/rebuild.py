@@ -13,6 +13,7 @@ from chassis.definition import Feed
 from chassis.read_model import Copy
 from chassis.replay import builds, copies
 from chassis.replay.builds import PartMoved
+from chassis.replay.consumer_rows import prepare_take_over
 from chassis.replay.errors import AlreadyLive, ReplayError
 from chassis.replay.exclusive import RebuildRunning, exclusive
 from chassis.replay.filler import Filler, Place, missing, open_filler
@@ -185,6 +186,7 @@ class Rebuild:
             self._tracker.enter(Stage.TAKING_OVER)
             await take_over(held, self._feed)
 
+        await prepare_take_over(connection, self._feed)
         await meet(connection, filler, self._tracker, change_places)
 
     def _moved(self, share: Share, position: int) -> None:
@@ -209,7 +211,7 @@ def _why_not(switch: bool, comparison: Comparison | None, more_parked: bool, any
     if anyway:
         return ""
     if comparison is not None and not comparison.equal:
-        return f"{comparison.differing:,} rows differ"
+        return "1 row differs" if comparison.differing == 1 else f"{comparison.differing:,} rows differ"
     if more_parked:
         return "it has more parked streams than the live copy"
     return ""

@@ -122,7 +122,7 @@ async def test_rows_that_differ_are_shown_and_do_not_take_over_unasked(kit: Stor
     async with await psycopg.AsyncConnection.connect(kit.database.superuser) as owner:
         await owner.execute("UPDATE totals_v1.totals SET total = total + 1 WHERE stream_id = 'counter-3'")
     outcome = await rebuild(kit).run(verify=True)
-    assert (outcome.switched, outcome.waiting) == (False, "1 rows differ")
+    assert (outcome.switched, outcome.waiting) == (False, "1 row differs")
     assert outcome.comparison is not None
     (difference,) = outcome.comparison.tables[0].shown
     assert (difference.key, difference.columns) == ({"stream_id": "counter-3"}, ["total"])

@@ -166,7 +166,7 @@ async def test_a_stream_that_is_parked_in_the_live_copy_is_no_difference(kit: Co
     assert (await compare_with_rebuild(*arguments)).equal
     # With the mistake corrected, a rebuild has what was parked. That is a difference, and wanted.
     outcome = await rebuild(kit).run(verify=True)
-    assert (outcome.switched, outcome.waiting) == (False, "1 rows differ")
+    assert (outcome.switched, outcome.waiting) == (False, "1 row differs")
     assert (await rebuild(kit).run(verify=True, switch_anyway=True)).switched
     assert await events_in(kit) == 36
     assert await kit.fetch("SELECT consumer FROM parked_events WHERE consumer = %s", kit.name) == []
