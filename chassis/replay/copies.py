@@ -60,6 +60,7 @@ async def abandon(connection: Connection, feed: Feed, copy: Copy = Copy.NEXT) ->
     The caller holds `chassis.replay.exclusive`. Call `sweep` after the commit.
     """
     async with connection.transaction():
+        await connection.execute("SET LOCAL statement_timeout = '600s'")  # for the rows of a million streams
         row = await (await connection.execute(_ABANDON, (*_key(feed.model), str(copy)))).fetchone()
         if copy is Copy.NEXT:
             await delete_parts(connection, feed.model)

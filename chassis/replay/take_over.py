@@ -24,10 +24,9 @@ from chassis.database import Connection
 from chassis.definition import Feed
 from chassis.read_model import Copy, ReadModel
 from chassis.replay.builds import Part, delete_parts, lock_parts
+from chassis.replay.consumer_rows import exchange_rows, take_over_rows
 from chassis.replay.copies import (
     checkpoint_name,
-    consumer_of,
-    delete_consumer,
     is_live,
     move_position,
     offsets_of,
@@ -40,11 +39,6 @@ _CREATE_CHECKPOINT = """
 _LOCK_CHECKPOINT = """
     SELECT FROM public.projection_checkpoints WHERE read_model = %s AND version = %s FOR UPDATE
 """
-_RENAME = (
-    "UPDATE public.consumer_positions SET consumer = %s WHERE consumer = %s",
-    "UPDATE public.consumer_streams SET consumer = %s WHERE consumer = %s",
-    "UPDATE public.parked_events SET consumer = %s WHERE consumer = %s",
-)
 
 
 class NotCaughtUp(Exception):
@@ -58,7 +52,7 @@ async def lock_live(connection: Connection, feed: Feed) -> None:
     `position_of` and `offsets_of` (Copy.LIVE) then tell where it stands. Commit soon. Raises LockNotAvailable
     (transient) when a writer keeps it for 10 seconds.
     """
-    # Renaming the rows of a million streams takes some seconds.
+    # To compare the rows of a million streams takes some seconds.
     await connection.execute("SET LOCAL statement_timeout = '60s'")
     if feed.topics:
         await positions.hold(connection, feed.consumer)
@@ -73,19 +67,16 @@ async def take_over(connection: Connection, feed: Feed) -> None:
     """The copy `next` becomes live, the live one becomes `previous`, an older previous one is discarded.
 
     In the transaction of `lock_live`. Raises NotCaughtUp when `next` is behind the live copy; psycopg.Error when there
-    is none (ObjectNotInPrerequisiteState). Call `copies.sweep` after the commit.
+    is none (ObjectNotInPrerequisiteState). Call `prepare_take_over` before, in a transaction of its own, and
+    `copies.sweep` after the commit.
     """
     model = feed.model
     was_live = await is_live(connection, model)
     # Another builder that believes to be the only one finishes its batch first, and its next one fails.
     parts = await lock_parts(connection, model)
     if feed.topics:
-        await positions.hold(connection, consumer_of(feed, Copy.NEXT))
         await _refuse_behind(connection, feed, Copy.NEXT)
-        await delete_consumer(connection, consumer_of(feed, Copy.PREVIOUS))
-        if was_live:
-            await _rename_consumer(connection, feed.consumer, consumer_of(feed, Copy.PREVIOUS))
-        await _rename_consumer(connection, consumer_of(feed, Copy.NEXT), feed.consumer)
+        await take_over_rows(connection, feed, was_live=was_live)
     else:
         await _take_over_checkpoint(connection, model, parts, was_live=was_live)
     await delete_parts(connection, model)
@@ -102,10 +93,7 @@ async def roll_back(connection: Connection, feed: Feed) -> None:
     await connection.execute("SELECT public.roll_back_read_model_copy(%s, %s)", (model.name, model.version))
     if feed.topics:
         await _refuse_behind(connection, feed, Copy.PREVIOUS)
-        aside = f"{feed.consumer}.aside"
-        await _rename_consumer(connection, feed.consumer, aside)
-        await _rename_consumer(connection, consumer_of(feed, Copy.PREVIOUS), feed.consumer)
-        await _rename_consumer(connection, aside, consumer_of(feed, Copy.PREVIOUS))
+        await exchange_rows(connection, feed)
     else:
         live = await position_of(connection, model, Copy.LIVE)
         previous = await position_of(connection, model, Copy.PREVIOUS)
@@ -137,8 +125,3 @@ async def _refuse_behind(connection: Connection, feed: Feed, copy: Copy) -> None
     ]
     if behind:
         raise NotCaughtUp(f"{feed.model.schema_of(copy)} is behind {feed.model.schema}: {', '.join(behind)}")
-
-
-async def _rename_consumer(connection: Connection, before: str, after: str) -> None:
-    for statement in _RENAME:
-        await connection.execute(statement, (after, before))

@@ -15,9 +15,11 @@ from chassis.read_model import Copy, ReadModel
 from chassis.reading import open_reading_pool
 from chassis.replay import builds, copies, take_over
 from chassis.replay.builds import STORE, Part, PartMoved
+from chassis.replay.consumer_rows import prepare_take_over
 from chassis.replay.exclusive import RebuildRunning, exclusive
 from chassis.replay.take_over import NotCaughtUp
 from chassis.store import ANY, EventStore, StreamAppend
+from chassis.topics import Topic
 from infra.testing import DatabaseUrls
 from tests.integration.store_kit import REGISTRY, Counted, StoreKit, open_store_kit, running
 from tests.integration.store_sessions import somebody_waits, terminate, waits_for_a_lock
@@ -264,6 +266,79 @@ async def test_shares_that_have_met_become_one_part(kit: StoreKit) -> None:
         await builds.move_part(connection, NUMBERS, parts[1], 9, events=5)
         assert await builds.merge_parts(connection, NUMBERS) == Part(STORE, 0, 9, 9)
         assert await builds.parts_of(connection, NUMBERS) == (Part(STORE, 0, 9, 9),)
+
+
+TOPIC_FEED = Feed(NUMBERS, REGISTRY, (Topic("numbers", 1),), consumer="heard")
+
+
+async def seen(kit: StoreKit) -> dict[str, dict[str, int]]:
+    """Consumer -> stream -> version; and where its partition is, as stream `offset`."""
+    rows = await kit.fetch(
+        "SELECT consumer, stream_id, version FROM consumer_streams"
+        " UNION ALL SELECT consumer, 'offset', next_offset FROM consumer_positions"
+        " UNION ALL SELECT consumer, 'parked', record_offset FROM parked_events"
+    )
+    return {
+        consumer: {stream: version for name, stream, version in rows if name == consumer}
+        for consumer in sorted({name for name, _, _ in rows})
+    }
+
+
+async def has_seen(connection: Connection, consumer: str, offset: int, **streams: int) -> None:
+    await connection.execute(
+        "INSERT INTO consumer_streams SELECT %s, * FROM unnest(%s::text[], %s::int[])"
+        " ON CONFLICT (consumer, stream_id) DO UPDATE SET version = excluded.version",
+        (consumer, list(streams), list(streams.values())),
+    )
+    await connection.execute(
+        "INSERT INTO consumer_positions VALUES (%s, gen_random_uuid(), 'numbers', 1, 0, 1, %s)",
+        (consumer, offset),
+    )
+    await connection.execute(
+        "INSERT INTO parked_events (consumer, stream_id, topic, generation, partition, record_offset,"
+        " record_headers, error, error_class, attempts) VALUES (%s, 'x', 'numbers', 1, 0, %s, '[]', '', '', 1)",
+        (consumer, offset),
+    )
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_what_was_consumed_changes_hands_with_the_copies_of_a_topic(
+    kit: StoreKit, prepared: bool
+) -> None:
+    async with kit.pool.connection() as connection:
+        await builds.begin(connection, NUMBERS, [("numbers", 0)])
+        await has_seen(connection, "heard", 7, a=3, b=1, c=2)
+        await has_seen(connection, "heard.next", 8, a=3, b=2, d=1)
+        await has_seen(connection, "heard.previous", 1, a=1, z=9)
+        await has_seen(connection, "somebody", 1, a=1)
+        if prepared:
+            await prepare_take_over(connection, TOPIC_FEED)
+            await connection.execute(
+                "UPDATE consumer_streams SET version = 4 WHERE consumer = 'heard' AND stream_id = 'c'"
+            )
+        async with connection.transaction():
+            await take_over.lock_live(connection, TOPIC_FEED)
+            await take_over.take_over(connection, TOPIC_FEED)
+        before = {"a": 3, "b": 1, "c": 4 if prepared else 2, "offset": 7, "parked": 7}
+        after = {"a": 3, "b": 2, "d": 1, "offset": 8, "parked": 8}
+        others = {"somebody": {"a": 1, "offset": 1, "parked": 1}}
+        assert await seen(kit) == {"heard": after, "heard.previous": before, **others}
+
+        with pytest.raises(
+            NotCaughtUp, match="numbers_v2_previous is behind numbers_v2: numbers/0 at 7 instead of 8"
+        ):
+            await roll_back(connection)
+        await connection.execute(
+            "UPDATE consumer_positions SET next_offset = 8 WHERE consumer = 'heard.previous'"
+        )
+        await roll_back(connection)
+        assert await seen(kit) == {"heard": before | {"offset": 8}, "heard.previous": after, **others}
+
+
+async def roll_back(connection: Connection) -> None:
+    async with connection.transaction():
+        await take_over.lock_live(connection, TOPIC_FEED)
+        await take_over.roll_back(connection, TOPIC_FEED)
 
 
 async def test_a_second_rebuild_is_refused_while_one_runs_and_a_killed_one_locks_nothing(
