@@ -31,4 +31,6 @@ async def exclusive(url: str, model: ReadModel) -> AsyncIterator[LeaderSession]:
             ).fetchone()
             since = f" since {row[0]:%Y-%m-%d %H:%M:%S} UTC" if row else ""
             raise RebuildRunning(f"{model.schema} is being rebuilt by another process{since}")
+        # A consumer's rows for some millions of streams change their name in one statement.
+        await session.connection.execute("SET statement_timeout = '5min'")
         yield session

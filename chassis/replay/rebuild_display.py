@@ -42,7 +42,7 @@ class _LiveBars:
     def __init__(self, schema: str, console: Console) -> None:
         self.shown = Bars(
             TextColumn("{task.fields[name]}", table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24, complete_style="cyan", finished_style="green"),
             TextColumn("{task.fields[percent]}", justify="right", table_column=Column(min_width=5)),
             TextColumn("{task.fields[count]}", justify="right", table_column=Column(no_wrap=True)),
             TextColumn(
