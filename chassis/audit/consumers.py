@@ -56,7 +56,7 @@ class ConsumerCheck:
                 yield violation(
                     "no-topic",
                     f"{self.consumer}: topic {topic} does not exist",
-                    "create it, then let its service fill it: millrace replay republish SERVICE; see docs/relay.md",
+                    "create it, then let the service that writes it fill it: millrace replay republish SERVICE",
                     consumer=self.consumer,
                     topic=topic,
                 )
@@ -86,7 +86,7 @@ class ConsumerCheck:
                 yield violation(
                     "offset-beyond-end",
                     f"{self.consumer}: reads {topic} partition {partition} on at offset {offset}, but it ends at {end}",
-                    "records were lost there: millrace replay republish the service that writes the topic",
+                    "records were lost there: let the service that writes the topic fill it, millrace replay republish SERVICE",
                     consumer=self.consumer,
                     topic=topic,
                     partition=partition,
@@ -142,7 +142,7 @@ class ConsumerCheck:
             yield violation(
                 "stopped-partition",
                 f"{self.consumer}: stands before {topic} partition {partition} offset {blocked.offset}: {blocked.reason}",
-                "see 'After a gap' in docs/consumers.md: a new generation of the topic, filled from the store",
+                "see 'After a gap' in docs/consumers.md; the audit of the service that writes the topic says what it lacks",
                 consumer=self.consumer,
                 topic=topic,
                 partition=partition,

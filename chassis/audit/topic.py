@@ -12,9 +12,7 @@ from chassis.topics import Topic
 _COMPARED = ("event_id", "event_type", "schema_version", "stream_id", "version", "data", "recorded_at")
 
 REPUBLISH = "fill the topic again: millrace replay republish {service}"
-RECREATE = (
-    "the topic can't be mended in place: raise its generation in schemas/topics.py, so that it is filled anew"
-)
+RECREATE = "make the topic anew from the store: millrace replay republish {service} --recreate"
 
 
 class TopicCheck:
@@ -27,6 +25,7 @@ class TopicCheck:
         self._topic = topic
         self._epoch = epoch
         self._republish = REPUBLISH.format(service=service)
+        self._recreate = RECREATE.format(service=service)
         self._complete: dict[str, int] = {}  # stream -> all of its versions up to this one were seen
         self._early: dict[str, set[int]] = {}  # stream -> versions beyond, seen behind a gap
         self.records = 0
@@ -53,7 +52,7 @@ class TopicCheck:
             yield violation(
                 "foreign-record",
                 f"{_at(record)}: the record can't be read: {record.problem}",
-                f"find out who else may write {self._topic.name}: only the relay should. {RECREATE}",
+                f"find out who else may write {self._topic.name}: only the relay should. Then {self._recreate}",
                 **place,
             )
             return
@@ -64,7 +63,7 @@ class TopicCheck:
                 "foreign-record",
                 f"{_at(record)}: {_named(event)} is not in the store"
                 f" (position {event.position} holds {_named(original) if original else 'nothing'})",
-                f"was the store restored from a backup, or does somebody else write here? {RECREATE}",
+                f"was the store restored from a backup, or does somebody else write here? Then {self._recreate}",
                 **place,
             )
             if original is None:  # it has its place in the stream all the same: the next version is no gap
@@ -74,14 +73,14 @@ class TopicCheck:
             yield violation(
                 "foreign-epoch",
                 f"{_at(record)}: {_named(event)} was sent by a store with epoch {record.epoch}, this one's is {self._epoch}",
-                f"after a restore consumers stop here on purpose: {RECREATE}",
+                "consumers stop here on purpose: see 'restored store' in docs/consumers.md",
                 **place,
             )
         if wrong := [name for name in _COMPARED if getattr(event, name) != getattr(original, name)]:
             yield violation(
                 "altered-record",
                 f"{_at(record)}: {_named(event)} differs from the stored event in {', '.join(wrong)}",
-                RECREATE,
+                self._recreate,
                 **place,
             )
         partition = partition_of(event.stream_id.encode(), self._topic.partitions)
@@ -89,7 +88,7 @@ class TopicCheck:
             yield violation(
                 "wrong-partition",
                 f"{_at(record)}: {_named(event)} belongs to partition {partition}",
-                f"streams lose their order between partitions: {RECREATE}",
+                f"streams lose their order between partitions: {self._recreate}",
                 **place,
             )
         # The store's word, not the record's, for what it is: an altered record was told of above.
@@ -108,7 +107,7 @@ class TopicCheck:
             yield violation(
                 "out-of-order",
                 f"{_at(record)}: {_named(event)} comes first, version {last + 1} is missing or comes later",
-                f"consumers stop before it: {RECREATE}",
+                f"consumers stop before it: {self._recreate}",
                 **_place(record),
                 stream=stream_id,
                 version=version,

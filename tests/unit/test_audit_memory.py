@@ -1,0 +1,32 @@
+"""What an audit keeps grows with the number of streams, not with that of events."""
+
+import tracemalloc
+
+from chassis.audit.store import StoreCheck
+from chassis.audit.topic import TopicCheck
+from chassis.topics import Topic
+from tests.unit.audit_kit import EPOCH, Log, Store
+
+TOPIC = Topic("sales.events", partitions=3)
+STREAMS = 20
+
+
+def test_fifty_times_the_events_take_no_more_memory() -> None:
+    assert kept(versions=250) < kept(versions=5) + 2_000
+
+
+def kept(versions: int) -> int:
+    """Bytes that the checks keep of a store and a topic with so many events in each stream."""
+    store, log = Store(), Log(TOPIC)
+    for number in range(STREAMS * versions):
+        log.send(store.append(f"stream-{number % STREAMS}"))
+    stored = {event.position: event for event in store.events}
+    assert all(event.event for event in store.events)  # decoded now, so that this does not count
+    tracemalloc.start()
+    try:
+        topic, sound = TopicCheck(TOPIC, EPOCH, "sales"), StoreCheck()
+        assert not any(topic.apply(log.records, stored))
+        assert not any(any(sound.apply(event)) for event in store.events)
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
