@@ -4,12 +4,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from chassis.consumer.consumer import Consumer
+from chassis.consumer.discard import Discarded, NotDiscarded, discard
 from chassis.consumer.parking import ParkedStream
 from chassis.consumer.read_models import handler_for
-from chassis.consumer.redrive import Redriven, parked, redrive
+from chassis.consumer.redrive import Redriven, parked, redrive, redrive_stream
 from chassis.consumer.subscription import describe
 
-__all__ = ["Consumer", "ParkedStream", "Redriven", "asyncapi", "handler_for", "parked", "redrive"]
+__all__ = [
+    "Consumer",
+    "Discarded",
+    "NotDiscarded",
+    "ParkedStream",
+    "Redriven",
+    "asyncapi",
+    "discard",
+    "handler_for",
+    "parked",
+    "redrive",
+    "redrive_stream",
+]
 
 
 def asyncapi(consumers: Sequence[Consumer], *, title: str, version: str = "1.0.0") -> dict[str, Any]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
+from chassis.consumer import positions
 from chassis.consumer.incoming import Incoming, headers_from_json, headers_to_json
 from chassis.consumer.plan import Failure
 from chassis.database import Connection
@@ -28,12 +29,32 @@ _STREAMS = """
            (array_agg(error_class ORDER BY id))[1] AS error_class, (array_agg(error ORDER BY id))[1] AS error
     FROM public.parked_events WHERE consumer = %s GROUP BY stream_id ORDER BY min(id)
 """
-_OLDEST = """
-    SELECT id, stream_id, version, topic, generation, partition, record_offset AS "offset", record_key AS key,
-           record_value AS value, record_headers, error, error_class, attempts, parked_at
-    FROM public.parked_events WHERE consumer = %s AND stream_id = %s ORDER BY id LIMIT 1
+_NEXT = """
+    SELECT id, stream_id, version, event_type, topic, generation, partition, record_offset AS "offset",
+           record_key AS key, record_value AS value, record_headers, error, error_class, attempts, parked_at
+    FROM public.parked_events WHERE consumer = %s AND stream_id = %s AND id > %s ORDER BY id LIMIT 1
+"""
+_COUNT = "SELECT count(*) FROM public.parked_events WHERE consumer = %s AND stream_id = %s"
+# The first record of each stream tells what is wrong; the others only wait for it. What an event holds stays here.
+_OVERVIEW = """
+    SELECT * FROM (
+        SELECT DISTINCT ON (consumer, stream_id)
+               id, consumer, stream_id, count(*) OVER (PARTITION BY consumer, stream_id) AS events, parked_at,
+               extract(epoch FROM clock_timestamp() - parked_at)::float8 AS age, event_type, version, topic, partition,
+               record_offset, record_headers, error_class, error, attempts
+        FROM public.parked_events ORDER BY consumer, stream_id, id
+    ) AS first ORDER BY id
 """
 _REMOVE = "DELETE FROM public.parked_events WHERE id = %s"
+_DISCARD = """
+    WITH gone AS (DELETE FROM public.parked_events WHERE id = %(id)s RETURNING *)
+    INSERT INTO public.discarded_events (
+        consumer, stream_id, version, event_id, event_type, topic, generation, partition, record_offset,
+        record_key, record_value, record_headers, error, error_class, attempts, parked_at, reason, discarded_by)
+    SELECT consumer, stream_id, %(version)s::int, event_id, event_type, topic, generation, partition, record_offset,
+           record_key, record_value, record_headers, error, error_class, attempts, parked_at, %(reason)s, %(by)s
+    FROM gone
+"""
 _FAILED_AGAIN = """
     UPDATE public.parked_events
     SET attempts = attempts + 1, error = %s, error_class = %s, last_attempt_at = clock_timestamp() WHERE id = %s
@@ -59,6 +80,7 @@ class ParkedEvent:
     id: int
     stream_id: str
     version: int | None
+    event_type: str | None
     topic: str
     generation: int
     partition: int
@@ -75,6 +97,16 @@ class ParkedEvent:
     def headers(self) -> Sequence[tuple[str, bytes]]:
         """The record's headers, byte for byte."""
         return headers_from_json(self.record_headers)
+
+    def number(self, header: str) -> int | None:
+        """What a header says, if that is a number; also of a record that can't be read otherwise."""
+        return header_number(self.record_headers, header)
+
+
+def header_number(record_headers: Any, name: str) -> int | None:
+    """The number in this header of a parked record; None when there is none."""
+    value = dict(record_headers).get(name)
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 19 else None
 
 
 async def park(connection: Connection, consumer: str, parked: Sequence[tuple[Incoming, Failure]]) -> None:
@@ -122,16 +154,49 @@ async def parked_streams(connection: Connection, consumer: str) -> list[ParkedSt
         return await cursor.fetchall()
 
 
-async def oldest_parked(connection: Connection, consumer: str, stream_id: str) -> ParkedEvent | None:
-    """The parked event that its stream waits for."""
+async def overview(connection: Connection) -> list[dict[str, Any]]:
+    """Every parked stream of every consumer, oldest first: how many events, and the columns of the first one."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_OVERVIEW)
+        return await cursor.fetchall()
+
+
+async def count_parked(connection: Connection, consumer: str, stream_id: str) -> int:
+    """How many events of the stream are parked."""
+    row = await (await connection.execute(_COUNT, (consumer, stream_id))).fetchone()
+    return int(row[0]) if row else 0
+
+
+async def oldest_parked(
+    connection: Connection, consumer: str, stream_id: str, *, after: int = 0
+) -> ParkedEvent | None:
+    """The parked event that its stream waits for; with `after` (the id of one) the next one behind it."""
     async with connection.cursor(row_factory=class_row(ParkedEvent)) as cursor:
-        await cursor.execute(_OLDEST, (consumer, stream_id))
+        await cursor.execute(_NEXT, (consumer, stream_id, after))
         return await cursor.fetchone()
+
+
+async def take(connection: Connection, consumer: str, parked: ParkedEvent, *, after: int = 0) -> bool:
+    """Keeps the consumer out of the event's partition until the end of the transaction.
+
+    No younger event of the stream is applied or parked while this one is under way: the consumer waits for the
+    position row, and then looks anew at what is parked. Returns whether the event is still the first one behind
+    `after`: somebody else may have redriven or discarded it before the row was locked.
+    """
+    await positions.lock_partition(connection, consumer, (parked.topic, parked.partition))
+    return await oldest_parked(connection, consumer, parked.stream_id, after=after) == parked
 
 
 async def remove(connection: Connection, parked: ParkedEvent) -> None:
     """It has been applied."""
     await connection.execute(_REMOVE, (parked.id,))
+
+
+async def move_to_discarded(
+    connection: Connection, parked: ParkedEvent, *, version: int | None, reason: str, by: str
+) -> None:
+    """It will never be applied: what it was, who decided that, and why, stays in discarded_events."""
+    await connection.execute(_DISCARD, {"id": parked.id, "version": version, "reason": reason, "by": by})
 
 
 async def failed_again(connection: Connection, parked: ParkedEvent, error: Exception) -> None:

@@ -86,6 +86,7 @@ _SAVE_VERSIONS = """
     )
     SELECT (SELECT count(*) FROM updated) + (SELECT count(*) FROM inserted)
 """
+_VERSION = "SELECT version FROM public.consumer_streams WHERE consumer = %s AND stream_id = %s"
 _RAISE_VERSION = """
     INSERT INTO public.consumer_streams AS s (consumer, stream_id, version) VALUES (%s, %s, %s)
     ON CONFLICT (consumer, stream_id) DO UPDATE SET version = greatest(s.version, excluded.version)
@@ -178,6 +179,12 @@ async def save(
     row = await saved.fetchone()
     if row != (len(streams),):
         raise StreamMoved(f"{len(streams)} streams, {row} saved")
+
+
+async def version_of(connection: Connection, consumer: str, stream_id: str) -> int:
+    """The last version of the stream that was applied or parked; 0: none."""
+    row = await (await connection.execute(_VERSION, (consumer, stream_id))).fetchone()
+    return int(row[0]) if row else 0
 
 
 async def raise_version(connection: Connection, consumer: str, stream_id: str, version: int) -> None:

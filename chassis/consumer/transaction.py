@@ -81,13 +81,14 @@ class BatchTransaction:
         self.announce(unit)
         return plan
 
-    async def apply_parked(self, connection: Connection, events: Sequence[RecordedEvent]) -> UnitOfWork:
-        """The handler alone, inside the caller's transaction, for a redrive. Announce the unit after the commit."""
+    def unit_for_parked(self, connection: Connection) -> UnitOfWork:
+        """For `apply_parked`, inside the caller's transaction. Flush it last; announce it after the commit."""
         # Without the cache: the caller's transaction may have appended before, and may yet be rolled back.
-        unit = UnitOfWork(connection, self._store, self.consumer, snapshots=self._snapshots)
-        await self._handle(events, unit)
-        await unit.flush()
-        return unit
+        return UnitOfWork(connection, self._store, self.consumer, snapshots=self._snapshots)
+
+    async def apply_parked(self, event: RecordedEvent, unit: UnitOfWork) -> None:
+        """The handler alone, for a redrive or its rehearsal."""
+        await self._handle([event], unit)
 
     def announce(self, unit: UnitOfWork) -> None:
         """Behind the commit: whoever tails the store learns of the unit's events."""
