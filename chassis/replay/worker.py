@@ -8,6 +8,7 @@ import sys
 import threading
 
 import orjson
+import psycopg
 
 from chassis.replay.errors import ReplayError
 from chassis.replay.filler import open_filler
@@ -42,6 +43,8 @@ def _moved(share: Share, position: int) -> None:
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, psycopg.Error):
+        return f"Postgres: {first_line(error)}"
     return str(error) if isinstance(error, ReplayError) else f"{type(error).__name__}: {first_line(error)}"
 
 
