@@ -156,9 +156,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition, skipped in settled.skipped.items():
             await self._go_back(partition, skipped)
         for partition in settled.next_offsets:
-            self._sought.pop(
-                partition, None
-            )  # what it was sought for is behind it: the next hole is another one
+            # What they were sought for is behind them: the next jump is another one.
+            self._sought.pop(partition, None)
             self._trusted.pop(partition, None)
             if not settled.stopped(partition):
                 self.blocked.pop(partition, None)
