@@ -12,6 +12,7 @@ from chassis.audit.cli import add_audit
 from chassis.definition import ServiceDefinition
 from chassis.logging import configure_logging
 from chassis.migrations import MigrationError, migrate
+from chassis.parked.cli import parked_commands
 from chassis.replay.cli import replay_commands
 from chassis.runner import run_service
 from chassis.service import Worker
@@ -74,5 +75,6 @@ def service_cli(
 
     tools = Tools(definition, settings)
     app.add_typer(replay_commands(tools), name="replay")
+    app.add_typer(parked_commands(tools), name="parked")
     add_audit(app, tools)
     return app

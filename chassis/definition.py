@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chassis.audit.invariants import Invariant
 from chassis.decider import Decider
@@ -14,6 +14,11 @@ from chassis.migrations import Migrations
 from chassis.read_model import ReadModel
 from chassis.snapshot_codec import SnapshotPolicy
 from chassis.topics import Topic
+
+if TYPE_CHECKING:  # they know this module
+    from chassis.consumer import Consumer
+    from chassis.database import Pool
+    from chassis.store import EventStore
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class ServiceDefinition:
     """One service. `name` is order-service and the like; `topic` is the copy of its store.
 
     `invariants` makes, from the service's settings, what an audit checks of it (chassis/audit/invariants.py).
+    `make_consumers` makes its consumers, not started, for commands: (pool, store, Kafka's address) -> those of `consumers`.
     """
 
     name: str
@@ -81,6 +87,7 @@ class ServiceDefinition:
     migrations: Sequence[Migrations] = ()
     listeners: Sequence[Listener] = ()
     invariants: Callable[[Any], Sequence[Invariant]] = lambda _settings: ()
+    make_consumers: "Callable[[Pool, EventStore, str], Sequence[Consumer]]" = lambda _pool, _store, _kafka: ()
 
     @property
     def source(self) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from infra import audit_cli, replay_cli
+from infra import audit_cli, parked_cli, replay_cli
 from infra.console import err, out, print_error, progress, status_json, status_table
 from infra.local.errors import StackError
 from infra.local.fetch import fetch, prune_cache
@@ -37,6 +37,7 @@ MILLRACE_KAFKA_PORT=19092 moves one; an error that names a port names its settin
 
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(replay_cli.app, name="replay")
+app.add_typer(parked_cli.app, name="parked")
 app.command()(audit_cli.audit)
 Name = Annotated[str, typer.Argument(help="A component, as `millrace status` lists it.", show_default=False)]
 

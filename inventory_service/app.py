@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi
-from chassis.database import open_pool
+from chassis.database import Pool, open_pool
 from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
@@ -39,6 +39,28 @@ from schemas.topics import INVENTORY, ORDERS
 
 TITLE = "Millrace inventory"
 STOCK = Feed(Stock(), INVENTORY_EVENTS)
+
+
+def consumers(
+    pool: Pool, store: EventStore, kafka: str, snapshots: Snapshots | None = None
+) -> list[Consumer]:
+    """What hears orders."""
+    return [
+        Consumer(
+            reactions.stock.name,
+            [ORDERS],
+            ORDER_EVENTS,
+            reactions.stock,
+            pool,
+            store,
+            bootstrap_servers=kafka,
+            # An order can have a hundred lines, an event each, and operators' commands wait for the append.
+            max_records=500,
+            snapshots=snapshots,
+        )
+    ]
+
+
 DEFINITION = ServiceDefinition(
     name="inventory-service",
     topic=INVENTORY,
@@ -50,6 +72,7 @@ DEFINITION = ServiceDefinition(
     ],
     listeners=[Listener(reactions.stock.name, ORDER_EVENTS, (ORDERS,), reactions.stock.handles)],
     invariants=audit.invariants,
+    make_consumers=consumers,
 )
 
 
@@ -68,26 +91,15 @@ async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]
     ):
         queries = StockQueries(reading)
         projector = Projector(store, STOCK.model, pool)
-        consumer = Consumer(
-            reactions.stock.name,
-            [ORDERS],
-            ORDER_EVENTS,
-            reactions.stock,
-            pool,
-            store,
-            bootstrap_servers=kafka,
-            # An order can have a hundred lines, an event each, and operators' commands wait for the append.
-            max_records=500,
-            snapshots=snapshots,
-        )
+        heard = consumers(pool, store, kafka, snapshots)
         app = http_app(
             InventoryResources(ProductCommands(store, snapshots), queries, store, projector.projected),
-            [consumer],
+            heard,
         )
         yield [
             DatabaseProbe(database),
             Relay(pool, database, store, INVENTORY, "/inventory-service", kafka),
-            consumer,
+            *heard,
             BuildFirst(projector, STOCK, pool, database, kafka),
             HttpServer(app, host=settings.http_host, port=settings.http_port),
             grpc_server(settings, queries),

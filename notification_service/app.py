@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi
-from chassis.database import open_pool
+from chassis.database import Pool, open_pool
 from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
@@ -39,6 +39,14 @@ from schemas.topics import NOTIFICATIONS, ORDERS
 
 TITLE = "Millrace notifications"
 NOTIFICATIONS_FEED = Feed(Notifications(), NOTIFICATION_EVENTS)
+
+
+def consumers(pool: Pool, store: EventStore, kafka: str) -> list[Consumer]:
+    """What hears orders."""
+    handler = reactions.requests
+    return [Consumer(handler.name, [ORDERS], ORDER_EVENTS, handler, pool, store, bootstrap_servers=kafka)]
+
+
 DEFINITION = ServiceDefinition(
     name="notification-service",
     topic=NOTIFICATIONS,
@@ -47,6 +55,7 @@ DEFINITION = ServiceDefinition(
     streams=[StreamKind("notification-", NOTIFICATION)],
     listeners=[Listener(reactions.requests.name, ORDER_EVENTS, (ORDERS,), reactions.requests.handles)],
     invariants=audit.invariants,
+    make_consumers=consumers,
 )
 
 
@@ -65,20 +74,12 @@ async def service(settings: NotificationSettings) -> AsyncIterator[Sequence[Work
     ):
         queries = NotificationQueries(reading)
         projector = Projector(store, NOTIFICATIONS_FEED.model, pool)
-        consumer = Consumer(
-            reactions.requests.name,
-            [ORDERS],
-            ORDER_EVENTS,
-            reactions.requests,
-            pool,
-            store,
-            bootstrap_servers=kafka,
-        )
-        app = http_app(NotificationResources(queries), [consumer])
+        heard = consumers(pool, store, kafka)
+        app = http_app(NotificationResources(queries), heard)
         yield [
             DatabaseProbe(database),
             Relay(pool, database, store, NOTIFICATIONS, "/notification-service", kafka),
-            consumer,
+            *heard,
             BuildFirst(projector, NOTIFICATIONS_FEED, pool, database, kafka),
             Sender(
                 database,

@@ -48,6 +48,17 @@ ORDERS_FEED = Feed(ORDERS_MODEL, ORDER_EVENTS)
 CATALOGUE = Feed(
     CATALOGUE_MODEL, INVENTORY_EVENTS, (INVENTORY,), consumer=f"order-service.{CATALOGUE_MODEL.schema}"
 )
+
+
+def consumers(pool: Pool, store: EventStore, kafka: str, inventory: Topic = INVENTORY) -> list[Consumer]:
+    """What hears inventory: the saga, and the catalogue (each version of it in a group of its own)."""
+    feed = handler_for(CATALOGUE.model)
+    return [
+        Consumer(saga.name, [inventory], INVENTORY_EVENTS, saga, pool, store, bootstrap_servers=kafka),
+        Consumer(CATALOGUE.consumer, [inventory], INVENTORY_EVENTS, feed, pool, bootstrap_servers=kafka),
+    ]
+
+
 DEFINITION = ServiceDefinition(
     name="order-service",
     topic=ORDERS,
@@ -59,6 +70,7 @@ DEFINITION = ServiceDefinition(
     streams=[StreamKind("order-", ORDER)],
     listeners=[Listener(saga.name, INVENTORY_EVENTS, (INVENTORY,), saga.handles)],
     invariants=audit.invariants,
+    make_consumers=consumers,
 )
 
 
@@ -91,15 +103,6 @@ async def service(settings: OrderSettings) -> AsyncIterator[Sequence[Worker]]:
             HttpServer(http_app(resources, heard), host=settings.http_host, port=settings.http_port),
             grpc_server(settings, queries),
         ]
-
-
-def consumers(pool: Pool, store: EventStore, kafka: str, inventory: Topic = INVENTORY) -> list[Consumer]:
-    """What hears inventory: the saga, and the catalogue (each version of it in a group of its own)."""
-    feed = handler_for(CATALOGUE.model)
-    return [
-        Consumer(saga.name, [inventory], INVENTORY_EVENTS, saga, pool, store, bootstrap_servers=kafka),
-        Consumer(CATALOGUE.consumer, [inventory], INVENTORY_EVENTS, feed, pool, bootstrap_servers=kafka),
-    ]
 
 
 def http_app(resources: OrderResources, heard: Sequence[Consumer] = ()) -> FastAPI:
