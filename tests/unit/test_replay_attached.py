@@ -20,8 +20,8 @@ sys.exit(run_attached(Command((sys.executable, "-c", sys.argv[1]), {}, Path("/")
 WAITS = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(43))
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     sys.exit(42)
