@@ -20,6 +20,7 @@ from chassis.events import EventRegistry, RecordedEvent
 from chassis.record import ConsumedRecord
 from chassis.replay.errors import SourceGone
 from chassis.store import EventStore, Shard
+from chassis.topic_ids import TopicIds, topic_ids
 from chassis.topics import Topic
 
 STORE_BATCH = 10_000  # events
@@ -69,9 +70,12 @@ class TopicSource:
         topics: Sequence[Topic],
         partitions: Sequence[Partition],
         registry: EventRegistry,
+        ids: TopicIds,
     ) -> None:
         self.partitions = partitions
         """All partitions of all topics, as the broker has them."""
+        self.topic_ids = ids
+        """Which topics these are."""
         self.generations = {topic.name: topic.generation for topic in topics}
         self._consumer = consumer
         self._registry = registry
@@ -167,7 +171,8 @@ async def open_topic_source(
     )
     try:
         await _answer(consumer.start())
-        yield TopicSource(consumer, topics, partitions, registry)
+        ids = await topic_ids(consumer._client, [topic.name for topic in topics])
+        yield TopicSource(consumer, topics, partitions, registry, ids)
     finally:
         await consumer.stop()
 

@@ -17,12 +17,20 @@ from chassis.definition import Feed
 from chassis.events import RecordedEvent
 from chassis.read_model import Copy, ReadModel
 from chassis.replay import copies
-from chassis.replay.errors import ReplayError
+from chassis.replay.errors import ReplayError, SourceGone
 from chassis.replay.filler import Filler, OnMoved, Place
 from chassis.replay.no_effects import no_effects
 from chassis.replay.progress import Share
 from chassis.replay.sources import TopicSource, refuse_lost
 from chassis.unit_of_work import UnitOfWork
+
+_OF_ANOTHER_TOPIC = """
+    SELECT noted.topic
+    FROM public.consumer_positions AS noted
+    JOIN unnest(%s::text[], %s::uuid[]) AS now (topic, topic_id) ON now.topic = noted.topic
+    WHERE noted.consumer = %s AND noted.topic_id <> now.topic_id
+    LIMIT 1
+"""
 
 
 class TopicFiller(Filler):
@@ -36,12 +44,18 @@ class TopicFiller(Filler):
         self._source = source
         self._interrupt = asyncio.Event()
         self._transaction = _Transaction(feed, copy, pool, source.generations, self._interrupt)
+        self._transaction.topic_ids = source.topic_ids
         self._processor = BatchProcessor(self._transaction, Backoff(initial=0.05, maximum=1.0))
 
     def shares(self, parallel: int) -> Sequence[Share]:
         return self._source.partitions
 
     async def place(self, connection: Connection) -> Place:
+        if topic := await self._of_another_topic(connection, self.copy):
+            raise SourceGone(
+                f"{topic} was deleted and created anew since this copy of {self.feed.model.schema} was begun:"
+                " drop it with `replay abandon`, then rebuild"
+            )
         return self._of_all(await copies.offsets_of(connection, self.feed, self.copy))
 
     async def end(self, connection: Connection) -> Place:
@@ -51,6 +65,11 @@ class TopicFiller(Filler):
         ends = await self.end(connection)
         if not await copies.is_live(connection, self.feed.model):
             return ends
+        if changed := await self._of_another_topic(connection, Copy.LIVE):
+            raise SourceGone(
+                f"{changed} was deleted and created anew, and {self.feed.consumer} has not read it again yet:"
+                " let it catch up, then try again"
+            )
         live = self._of_all(await copies.offsets_of(connection, self.feed, Copy.LIVE))
         refuse_lost(self.feed.model.schema, live, ends)
         return live
@@ -86,6 +105,14 @@ class TopicFiller(Filler):
             )
         for share, offset in settled.next_offsets.items():
             self.on_moved(share, offset)
+
+    async def _of_another_topic(self, connection: Connection, copy: Copy) -> str | None:
+        """A topic that was replaced by another one of its name since the copy's offsets were noted."""
+        ids = self._source.topic_ids
+        consumer = copies.consumer_of(self.feed, copy)
+        found = await connection.execute(_OF_ANOTHER_TOPIC, (list(ids), list(ids.values()), consumer))
+        row = await found.fetchone()
+        return row[0] if row else None
 
     def _of_all(self, known: Mapping[Partition, int]) -> Place:
         return {share: known.get(share, 0) for share in self._source.partitions}

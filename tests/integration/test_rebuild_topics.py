@@ -204,3 +204,32 @@ async def test_a_topic_that_is_gone_or_was_made_anew_is_named(kit: ConsumerKit) 
     with pytest.raises(SourceGone):
         await compare_with_rebuild(feed_of(kit), kit.database.service, kit.kafka.bootstrap_servers)
     assert await events_in(kit) == 3
+
+
+async def test_a_copy_is_not_continued_in_a_topic_that_was_replaced(kit: ConsumerKit) -> None:
+    """Offsets of the old topic say nothing in the new one, also when it is longer."""
+    await publish(kit)
+    async with running(live(kit)):
+        await consumed(kit, 36)
+        await rebuild(kit).run(switch=False)
+        await kit.kafka.delete_topic(kit.topic.name)
+        await kit.kafka.create_topic(kit.topic.name, partitions=PARTITIONS)
+        await publish(kit, streams=18)
+        await consumed(kit, 72)
+    with pytest.raises(SourceGone, match=r"created anew since this copy of totals_v1 was begun.*abandon"):
+        await rebuild(kit).run()
+    assert await events_in(kit) == 72
+
+
+async def test_a_live_copy_that_has_not_read_a_replaced_topic_yet_is_no_goal(kit: ConsumerKit) -> None:
+    await publish(kit)
+    async with running(live(kit)):
+        await consumed(kit, 36)
+    await kit.kafka.delete_topic(kit.topic.name)
+    await kit.kafka.create_topic(kit.topic.name, partitions=PARTITIONS)
+    await publish(kit, streams=18)
+    with pytest.raises(SourceGone, match="has not read it again yet"):
+        await rebuild(kit).run()
+    async with running(live(kit)):
+        await consumed(kit, 72)
+    assert (await rebuild(kit).run()).switched
