@@ -17,7 +17,18 @@ _LINK = re.compile(r"\[[^]]*]\(([^)#\s]+)[^)]*\)")
 
 def commands(page: Path) -> list[list[str]]:
     """Each command of the page's shell blocks, as words; comments dropped, continued lines joined."""
-    blocks = _SHELL_BLOCK.findall(page.read_text())
+    return commands_in(page.read_text())
+
+
+def section(page: Path, heading: str) -> str:
+    """The text under a heading of the second level, up to the next one."""
+    _, _, behind = page.read_text().partition(f"\n## {heading}\n")
+    return behind.partition("\n## ")[0]
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The same of a part of a page."""
+    blocks = _SHELL_BLOCK.findall(text)
     lines = (line for block in blocks for line in block.replace("\\\n", " ").splitlines())
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 

@@ -8,11 +8,12 @@ import psycopg
 
 from infra.local.programs import Ran
 from infra.local.stack import Stack
-from tests.docs import ROOT, commands
+from tests.docs import ROOT, commands_in, section
 from tests.e2e.platform import OPERATOR, Customer, Platform
 from tests.stacks import AnyStack
 
-LOOK, COMPARE, LET_IT_TAKE_OVER, CHECK, GO_BACK = commands(ROOT / "docs" / "replay.md")[-5:]
+RUNBOOK = section(ROOT / "docs" / "replay.md", "A read model is wrong: what now?")
+LOOK, COMPARE, LET_IT_TAKE_OVER, CHECK, GO_BACK = commands_in(RUNBOOK)
 
 
 async def carry_out(stack: AnyStack, command: list[str], *more: str) -> Ran:
