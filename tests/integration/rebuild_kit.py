@@ -54,10 +54,9 @@ async def live_position(kit: StoreKit) -> int:
 
 async def caught_up(kit: StoreKit) -> None:
     """Waits until the live copy is at the head of the store."""
-    head = await kit.store.head()
 
-    async def at_head() -> bool:
-        return await live_position(kit) == head
+    async def at_head() -> bool:  # an append that was cut off may still come
+        return await live_position(kit) == await kit.store.head()
 
     await eventually(at_head, what="the live copy at the head of the store")
 
