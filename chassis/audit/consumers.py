@@ -30,10 +30,22 @@ class ConsumerCheck:
         self._topics = topics
         self._progress = progress
         self._unread: dict[Partition, Incoming] = {}
+        self._replaced: set[Partition] = set()
 
     def next_offset(self, partition: Partition) -> int:
         """What it reads next; 0 when it has not begun."""
         return self._progress.next_offsets.get(partition, 0)
+
+    def has_taken(self, record: Incoming) -> bool:
+        """Whether the effect of this record is due.
+
+        Its offset alone would not tell: after Kafka lost a topic and it was filled again, the consumer's offset is
+        one of the log that is gone, until it has begun to read the new one. Of a log that it knows it has taken
+        every position up to its offset, and no higher one.
+        """
+        if record.offset >= self.next_offset(record.source):
+            return False
+        return (record.position or 0) <= self._progress.positions.get(record.source, 0)
 
     def parked(self, stream_id: str, version: int) -> str | None:
         """The error class of the parking of that event, if it is parked."""
@@ -46,6 +58,8 @@ class ConsumerCheck:
         """A record of any topic, in offset order in each partition."""
         if record.topic not in self._topics:
             return
+        if record.offset < self.next_offset(record.source) and not self.has_taken(record):
+            self._replaced.add(record.source)
         if record.source not in self._unread and record.offset >= self.next_offset(record.source):
             self._unread[record.source] = record
 
@@ -101,6 +115,18 @@ class ConsumerCheck:
                 records=left,
             )
 
+    def replaced(self) -> Iterator[Finding]:
+        """Partitions whose log is another one than the consumer has read."""
+        for topic, partition in sorted(self._replaced):
+            yield pending(
+                "log-replaced",
+                f"{self.consumer}: the log of {topic} partition {partition} was replaced; it has not begun to read the new one",
+                "it does so by itself; if not, see /readyz",
+                consumer=self.consumer,
+                topic=topic,
+                partition=partition,
+            )
+
     async def stopped(self, connection: Connection) -> list[Finding]:
         """Partitions that stand before a record which can't be applied.
 
@@ -127,7 +153,7 @@ class ConsumerCheck:
         standing = [
             record
             for source, record in self._unread.items()
-            if now.get(source, 0) == self.next_offset(source)
+            if now.get(source, 0) == self.next_offset(source) and source not in self._replaced
         ]
         return [finding for record in standing for finding in self._judge(record, known)]
 

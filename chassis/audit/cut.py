@@ -16,7 +16,8 @@ What follows from "later":
   asked for: it must be found up to H. What is sent meanwhile is behind E and not looked at.
 * The consumers' offsets before E. A consumer reads what is there, so none may be beyond E.
 * The consumers' offsets before H. An effect is committed in one transaction with the offset behind it, so the
-  effects of everything before those offsets are in the store up to H.
+  effects of everything before those offsets are in the store up to H. (Unless the log was replaced beneath a
+  consumer that has not noticed yet: consumers.py tells by the positions.)
 * H falls between transactions, never into one: positions are drawn and become visible under the append lock, so
   the events of a transaction become visible together, and `position <= H` gives the same rows whenever it is asked.
   That is why no snapshot has to be held open while millions of events are read.
@@ -38,7 +39,8 @@ _RELAYED: LiteralString = "SELECT position FROM relay_cursor WHERE topic = %s AN
 _EPOCH: LiteralString = "SELECT epoch FROM store_identity"
 _HEAD: LiteralString = "SELECT coalesce(max(position), 0) FROM events"
 _OFFSETS: LiteralString = """
-    SELECT topic, partition, max(next_offset) FROM consumer_positions WHERE consumer = %s GROUP BY topic, partition
+    SELECT topic, partition, max(next_offset), max(position) FROM consumer_positions
+    WHERE consumer = %s GROUP BY topic, partition
 """
 # From the first of its parked versions on a stream waits. A record that could not be read has no version.
 _PARKED: LiteralString = """
@@ -59,9 +61,11 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a consumer is: the offset that it reads next in each partition, and what it parked, by stream."""
+    """How far a consumer is in each partition: the offset that it reads next, and the highest position (of the
+    store behind the topic) that it has taken; and what it parked, by stream."""
 
     next_offsets: Mapping[Partition, int]
+    positions: Mapping[Partition, int]
     parked: Mapping[str, Parked]
 
 
@@ -111,9 +115,13 @@ async def take_cut(
 
 async def _progress(connection: Connection, consumer: str) -> Progress:
     offsets = await connection.execute(_OFFSETS, (consumer,))
-    next_offsets = {(topic, partition): offset async for topic, partition, offset in offsets}
+    places = {(topic, partition): place async for topic, partition, *place in offsets}
+    next_offsets = {partition: place[0] for partition, place in places.items()}
+    positions = {partition: place[1] for partition, place in places.items()}
     rows = await connection.execute(_PARKED, (consumer,))
-    return Progress(next_offsets, {stream_id: Parked(*parked) async for stream_id, *parked in rows})
+    return Progress(
+        next_offsets, positions, {stream_id: Parked(*parked) async for stream_id, *parked in rows}
+    )
 
 
 async def _scalar(connection: Connection, query: LiteralString, *parameters: Any) -> Any:

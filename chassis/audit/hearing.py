@@ -50,6 +50,7 @@ class Hearing:
             self.check.figures[f"{topic.name} records"] = done
         async with pool.connection() as connection:
             for consumer in self._consumers.values():
+                self.check.add(consumer.replaced())
                 self.check.add(await consumer.stopped(connection))
         self.check.figures |= {"consumers": len(self._consumers)}
 
@@ -73,7 +74,8 @@ class Hearing:
             record.topic,
             record.partition,
             record.offset,
-            consumer.next_offset(record.source),
+            consumer.has_taken(record),
+            max(0, record.offset - consumer.next_offset(record.source)),
             consumer.parked(event.stream_id, event.version),
         )
         for invariant, check in self._invariants.items():

@@ -16,20 +16,17 @@ class Place:
     topic: str
     partition: int
     offset: int
-    next_offset: int
-    """What the consumer reads next in this partition."""
+    taken: bool
+    """Whether the consumer has read on behind it."""
+    in_front: int = 0
+    """How many records it reads before it."""
     parked: str | None = None
     """The error class of its stream's parking, when it is parked."""
 
     @property
     def consumed(self) -> bool:
         """Its effect is due: it must be in the store."""
-        return self.offset < self.next_offset and self.parked is None
-
-    @property
-    def in_front(self) -> int:
-        """How many records the consumer reads before it; 0 when it was consumed."""
-        return max(0, self.offset - self.next_offset)
+        return self.taken and self.parked is None
 
     def __str__(self) -> str:
         return f"{self.topic} partition {self.partition} offset {self.offset}"

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from infra.local.programs import Ran
 
 SERVICES = ("order", "inventory", "notification", "user")
-ON_ITS_WAY = {"not-relayed", "not-consumed", "not-sent", "delayed", "not-compared"}
+ON_ITS_WAY = {"not-relayed", "not-consumed", "log-replaced", "not-sent", "delayed", "not-compared"}
 """Kinds of pending findings that come to their end by themselves, once nothing is broken any more."""
 
 Findings = dict[str, list[str]]  # kind -> what was found

@@ -234,6 +234,19 @@ async def test_a_partition_that_stands_before_a_gap_is_a_violation(kit: AuditKit
     assert "expected version 3, got 4" in violations["stopped-partition"][0].what
 
 
+async def test_offsets_of_a_log_that_was_replaced_accuse_nobody(settled: AuditKit) -> None:
+    """After a lost topic was filled again, a consumer's offset is for a while one of the log that is gone."""
+    await speak(settled, 40)
+    async with running(*settled.speaking()):
+        await eventually(settled.speaker_is_relayed, 15.0, "everything relayed")
+    await settled.owner("UPDATE consumer_positions SET next_offset = next_offset + 5")
+
+    report = await settled.audit(read_models=False)
+
+    assert found(report) == {}
+    assert "log-replaced" in found(report, Severity.PENDING)
+
+
 async def test_parked_streams_are_pending_and_named(kit: AuditKit) -> None:
     kit.poison = {5}
     await speak(kit)

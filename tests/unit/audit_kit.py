@@ -106,17 +106,17 @@ def kinds(findings: Iterable[Finding]) -> list[str]:
 
 def consumed(offset: int = 0) -> Place:
     """Where an event stands that its consumer has taken."""
-    return Place("some.events", 3, offset, next_offset=offset + 1)
+    return Place("some.events", 3, offset, taken=True)
 
 
 def waiting(in_front: int = 0) -> Place:
     """Where an event stands that its consumer will take, behind so many others."""
-    return Place("some.events", 3, 10 + in_front, next_offset=10)
+    return Place("some.events", 3, 10 + in_front, taken=False, in_front=in_front)
 
 
 def parked(error_class: str) -> Place:
     """Where an event stands that its consumer has put aside."""
-    return Place("some.events", 3, 0, next_offset=1, parked=error_class)
+    return Place("some.events", 3, 0, taken=True, parked=error_class)
 
 
 class Audited:
