@@ -29,7 +29,8 @@ def rendered(reports: list[dict[str, Any]]) -> RenderableType:
             figures = ", ".join(f"{_number(value)} {label}" for label, value in check["figures"].items())
             table.add_row(name, check["name"], figures, _result(check))
             name = ""
-    return Group(table, *(line for report in reports for line in _findings(report)), *map(_verdict, reports))
+    findings = [line for report in reports for line in _findings(report)]
+    return Group(table, *findings, Text(), *map(_verdict, reports))
 
 
 def _result(check: dict[str, Any]) -> str:

@@ -63,7 +63,8 @@ class TopicCheck:
                 "foreign-record",
                 f"{_at(record)}: {_named(event)} is not in the store"
                 f" (position {event.position} holds {_named(original) if original else 'nothing'})",
-                f"was the store restored from a backup, or does somebody else write here? Then {self._recreate}",
+                "if the store lost it, this record is its last copy: restore the store from a backup. If somebody else wrote"
+                f" it: {self._recreate}",
                 **place,
             )
             if original is None:  # it has its place in the stream all the same: the next version is no gap
