@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from psycopg_pool import PoolTimeout
 
 from chassis.definition import ServiceDefinition
+from chassis.garbage import spare_batches
 from chassis.logging import configure_logging
 from chassis.settings import ServiceSettings, SettingsError, load
 
@@ -41,6 +42,7 @@ class Tools:
         """
         settings = self._load()
         configure_logging(self.definition.name, level="error", form="console")
+        spare_batches()
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it is said below, in one line
         try:
             return asyncio.run(work(settings))

@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.replay.setting import Setting
+from chassis.garbage import spare_batches
 
 Work = Callable[[Setting], Awaitable[int]]
 
@@ -34,6 +35,7 @@ def _measure(work: Work, setting: Setting) -> Measured:
         started = time.perf_counter()
         return await work(setting), time.perf_counter() - started
 
+    spare_batches()  # as the replay commands do
     # asyncio's own event loop, because that is what the replay commands run on.
     events, seconds = asyncio.run(timed())
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

@@ -10,6 +10,7 @@ import threading
 import orjson
 import psycopg
 
+from chassis.garbage import spare_batches
 from chassis.replay.errors import ReplayError
 from chassis.replay.filler import open_filler
 from chassis.replay.parallel import Job
@@ -24,6 +25,7 @@ def main() -> int:
     job: Job = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301 - from our own parent, through a pipe
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.disable()
+    spare_batches()
     try:
         asyncio.run(_fill(job))
     except Exception as error:  # noqa: BLE001 - the parent tells the user
