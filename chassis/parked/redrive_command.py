@@ -60,7 +60,7 @@ def add_to(app: typer.Typer, tools: Tools) -> None:
                 ]
                 typer.echo(orjson.dumps(documents).decode())
         if not outcomes and not as_json:
-            typer.echo(f"{tools.definition.name}: nothing is parked")
+            typer.echo(f"{tools.definition.name}: nothing to redrive")
         if any(redriven.error is not None for _, redriven in outcomes):
             raise typer.Exit(FAILED)
 
