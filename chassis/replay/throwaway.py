@@ -26,6 +26,13 @@ from chassis.replay.verify import Comparison, compare, freeze
 _PARKED = """
     SELECT stream_id, coalesce(min(version), 2147483647) FROM public.parked_events WHERE consumer = %s GROUP BY stream_id
 """
+# What somebody took away before the live copy was built was offered to that copy anew.
+_DISCARDED = """
+    SELECT d.stream_id, d.version FROM public.discarded_events AS d
+    WHERE d.consumer = %s AND d.version IS NOT NULL AND d.discarded_at > coalesce(
+        (SELECT c.built_at FROM public.read_model_copies AS c WHERE c.name = %s AND c.version = %s AND c.copy = 'live'),
+        '-infinity')
+"""
 _VERSIONS = "SELECT stream_id, version FROM public.consumer_streams WHERE consumer = %s"
 
 
@@ -35,7 +42,7 @@ async def compare_with_rebuild(
     """The live copy of the feed's read model beside what its events give.
 
     Runs beside everything else. Events of streams that are parked for the live copy are left out: it does not have
-    them, and that is another finding. Raises ReplayError (there is no live copy, a topic is gone, the model can't apply
+    them, and that is another finding. So are events that somebody discarded. Raises ReplayError (there is no live copy, a topic is gone, the model can't apply
     an event that the live copy has), psycopg.Error and KafkaError.
     """
     tracker = Tracker(on_progress)
@@ -137,11 +144,13 @@ class _FromTopics(_Throwaway):
         self._policy = ReadingPolicy(f"{feed.consumer}.audit", feed.registry, handler_for(feed.model))
         self._versions: dict[str, int] = {}
         self._held: dict[str, list[RecordedEvent]] = {}
+        self._discarded: set[tuple[str, int]] = set()
 
     async def fill(self, stage: Stage) -> None:
         goal = await copies.offsets_of(self.connection, self.feed, Copy.LIVE)
         refuse_lost(self.feed.model.schema, goal, await self._source.ends())
         parked = await self._parked()
+        self._discarded = await self._read_discarded()
         await self._release(parked)
         self.tracker.aim(stage, goal, self.place)
         async with aclosing(self._source.batches(start=self.place, until=goal)) as batches:
@@ -150,6 +159,10 @@ class _FromTopics(_Throwaway):
                 for item in batch:
                     self.tracker.moved(item.source, item.offset + 1)
         self.place = dict(goal)
+
+    async def apply(self, events: Sequence[RecordedEvent]) -> None:
+        """But for what was discarded: an event is parked until then, so it was held back and not applied yet."""
+        await super().apply([one for one in events if (one.stream_id, one.version) not in self._discarded])
 
     async def check_comparable(self) -> None:
         """After its topic was lost and published again, a consumer knows more than its offsets say, for a while."""
@@ -184,6 +197,12 @@ class _FromTopics(_Throwaway):
             self._held[stream_id] = [event for event in held if event.version >= until]
             if not self._held[stream_id]:
                 del self._held[stream_id]
+
+    async def _read_discarded(self) -> set[tuple[str, int]]:
+        """The events (stream, version) that the live copy will never have."""
+        model = self.feed.model
+        cursor = await self.connection.execute(_DISCARDED, (self.feed.consumer, model.name, model.version))
+        return {(stream_id, version) async for stream_id, version in cursor}
 
     async def _parked(self) -> dict[str, int]:
         """Stream -> the version from which on it is parked."""

@@ -13,8 +13,12 @@ import psycopg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from chassis.consumer import NotDiscarded, discard, redrive, redrive_stream
+from chassis.consumer import NotDiscarded, discard, handler_for, redrive, redrive_stream
+from chassis.database import Connection
+from chassis.definition import Feed
+from chassis.events import RecordedEvent
 from chassis.record import to_record
+from chassis.replay.throwaway import compare_with_rebuild
 from chassis.topics import Topic
 from infra.local.home import REPOSITORY
 from infra.testing import SERVICE_ROLE, DatabaseUrls, KafkaServer
@@ -22,7 +26,8 @@ from order_service.app import consumers
 from schemas.events.inventory import ReservedLine, StockReserved, reservation_stream
 from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
 from tests.integration.order_room import open_room, recorded
-from tests.integration.store_kit import running
+from tests.integration.rebuild_kit import Totals, totals
+from tests.integration.store_kit import REGISTRY, running
 from tests.support import eventually
 
 WHY: dict[str, Any] = {"reason": "cut off by the old gateway, ticket 7", "by": "ada"}
@@ -371,6 +376,31 @@ async def test_a_discard_waits_for_the_batch_that_parks_behind_the_record(kit: C
     assert (gone.version, gone.left) == (1, 1)
     redriven = await redrive_stream(consumer, "bad")
     assert (redriven.applied, redriven.left) == (1, 0)
+
+
+async def test_an_audit_expects_no_read_model_to_have_what_was_discarded(
+    database: DatabaseUrls, kafka: KafkaServer
+) -> None:
+    class FailsOnTwo(Totals):
+        async def apply(self, connection: Connection, events: Sequence[RecordedEvent]) -> None:
+            if any(one.version == 2 for one in events):
+                raise KeyError("carrier")
+            await super().apply(connection, events)
+
+    model = FailsOnTwo()
+    async with open_consumer_kit(database, kafka, model) as kit:
+        await kit.publish("counter-1", 1, 2, 3)
+        consumer = kit.consumer(handler=handler_for(model), store=None)
+        async with running(consumer):
+            await kit.eventually_parked(2)
+        await discard(consumer, "counter-1", **WHY)
+        await redrive_stream(consumer, "counter-1")
+        assert await totals(kit) == {"counter-1": (4, 2)}
+
+        feed = Feed(model, REGISTRY, (kit.topic,), consumer=kit.name)
+        comparison = await compare_with_rebuild(feed, database.service, kafka.bootstrap_servers)
+
+        assert comparison.equal
 
 
 async def test_what_was_discarded_can_be_neither_changed_nor_removed_nor_dated_back(kit: ConsumerKit) -> None:
