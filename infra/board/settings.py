@@ -1,0 +1,37 @@
+"""What the board is told: BOARD_<NAME> in the environment, or a file in BOARD_SECRETS_DIR (see chassis/settings.py)."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chassis.settings import BootstrapServers, DatabaseUrl, Port
+from infra.topology import SERVICES
+
+_LOGIN = "the {} service's Postgres, by the board's read-only login"
+
+
+class BoardSettings(BaseSettings):
+    """The board looks at every store and at Kafka from outside, with logins that can only read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BOARD_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    order_database_url: DatabaseUrl = Field(description=_LOGIN.format("order"))
+    inventory_database_url: DatabaseUrl = Field(description=_LOGIN.format("inventory"))
+    notification_database_url: DatabaseUrl = Field(description=_LOGIN.format("notification"))
+    user_database_url: DatabaseUrl = Field(description=_LOGIN.format("user"))
+    kafka_bootstrap_servers: BootstrapServers = "127.0.0.1:9092"
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8080
+    directory: Path = Field(default=Path("."), description="where the board keeps its history")
+    interval: float = Field(default=1.0, gt=0, le=60, description="seconds from one look to the next")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = "info"
+    log_format: Annotated[Literal["json", "console"], BeforeValidator(str.lower)] = "json"
+
+    @property
+    def databases(self) -> dict[str, str]:
+        """Where to log in, by service."""
+        return {service.name: getattr(self, f"{service.name}_database_url") for service in SERVICES}

@@ -1,0 +1,108 @@
+// Elements and words. Whatever comes from elsewhere becomes text (textContent), never markup; the page's
+// Content-Security-Policy (require-trusted-types-for) refuses anything else.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element with attributes and children; null children are left out, others become text. */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+/** Changes the text only when it is another one: a reader's selection and a screen reader's place stay. */
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export const STATES = {
+  UP_TO_DATE: ["up to date", "calm"],
+  WARMING_UP: ["warming up", "blind"],
+  CATCHING_UP: ["catching up", "busy"],
+  REBALANCING: ["rebalancing", "busy"],
+  MOVED_BACK: ["moved back", "warn"],
+  FALLING_BEHIND: ["falling behind", "warn"],
+  AHEAD: ["ahead", "warn"],
+  NOT_STARTED: ["not started", "blind"],
+  STOPPED: ["stopped", "bad"],
+  STUCK: ["stuck", "bad"],
+  LOSING_DATA: ["losing data", "lost"],
+  CANT_SEE: ["can’t see", "blind"],
+};
+
+export const tone = (state) => (STATES[state] ?? ["", "blind"])[1];
+export const word = (state) => (STATES[state] ?? [String(state).toLowerCase()])[0];
+
+/** A state as shape, word and colour. */
+export function badge(state) {
+  const picture = document.createElementNS(SVG, "svg");
+  picture.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `#${state in STATES ? state : "CANT_SEE"}`);
+  picture.append(use);
+  return h("span", { class: `state ${tone(state)}`, "data-state": state }, picture, word(state));
+}
+
+const known = (value) => value !== null && value !== undefined && Number.isFinite(value);
+
+/** Seconds for people: 0.4 s, 12 s, 4 min 12 s, 3 h 5 min, 2 d 4 h. */
+export function duration(seconds) {
+  if (!known(seconds)) return "?";
+  if (seconds < 0) return `−${duration(-seconds)}`;
+  if (seconds < 0.05) return "0 s";
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const pair = (big, bigUnit, small, smallUnit) => (small ? `${big} ${bigUnit} ${small} ${smallUnit}` : `${big} ${bigUnit}`);
+  if (whole < 3600) return pair(Math.floor(whole / 60), "min", whole % 60, "s");
+  if (whole < 86400) return pair(Math.floor(whole / 3600), "h", Math.floor((whole % 3600) / 60), "min");
+  return pair(Math.floor(whole / 86400), "d", Math.floor((whole % 86400) / 3600), "h");
+}
+
+const wholeNumber = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const shortNumber = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
+export const count = (value) => (known(value) ? wholeNumber.format(value) : "?");
+export const brief = (value) => (known(value) ? (value < 10000 ? wholeNumber : shortNumber).format(value) : "?");
+
+/** Events a second. */
+export function rate(value) {
+  if (!known(value)) return "?/s";
+  if (value > 0 && value < 0.1) return "<0.1/s";
+  return `${value === 0 || value >= 9.95 ? brief(Math.round(value)) : value.toFixed(1)}/s`;
+}
+
+/** "20 s to 40 s"; "" when there is none. */
+export function eta(range) {
+  if (!range) return "";
+  if (!known(range.high)) return `caught up in ${duration(range.low)} or later`;
+  const [low, high] = [duration(range.low), duration(range.high)];
+  return low === high ? `caught up in ${low}` : `caught up in ${low} to ${high}`;
+}
+
+/** 12:03:10, here; with the date when it is not of the last half day. */
+export function clock(time) {
+  if (!time) return "?";
+  const date = new Date(time);
+  const near = Math.abs(Date.now() - date) < 12 * 3600 * 1000;
+  return near ? date.toLocaleTimeString("en-GB") : `${date.toLocaleDateString("en-CA")} ${date.toLocaleTimeString("en-GB")}`;
+}
+
+/** A table; a cell is text or an element. `columns`: [heading, "n" for numbers, "wide" for long text]. */
+export function table(columns, rows, caption) {
+  const cell = (tag, content, kind) => h(tag, { class: kind ?? null, scope: tag === "th" ? "col" : null }, content ?? "");
+  return h(
+    "table",
+    {},
+    caption ? h("caption", { class: "visually-hidden" }, caption) : null,
+    h("thead", {}, h("tr", {}, columns.map(([name, kind]) => cell("th", name, kind)))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((content, index) => cell("td", content, columns[index][1]))))),
+  );
+}
