@@ -7,7 +7,7 @@ had nothing to do leaves no record: its repeat is decided anew.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -19,6 +19,7 @@ from chassis.loading import load_state
 from chassis.snapshots import Snapshots
 from chassis.state_cache import StateCache
 from chassis.store import NO_STREAM, EventIdsReused, EventStore, StreamAppend, WrongExpectedVersion
+from chassis.tracing.events import appending
 
 MAX_ATTEMPTS = 50  # each lost one means that another process appended to the same stream
 
@@ -130,9 +131,12 @@ class CommandHandler(Generic[S, C]):
         if not events:
             nothing_done = Committed(stream_id, version, None, state, replayed=False)
             return await self._first_result(context, otherwise=nothing_done)
-        append = StreamAppend(stream_id, version, new_events(events, context))
         try:
-            (appended,) = await self._store.append([append])
+            with appending(stream_id, events, context.traceparent) as span:
+                if span.traceparent is not None:  # what follows from these events goes on behind their append
+                    context = replace(context, traceparent=span.traceparent)
+                append = StreamAppend(stream_id, version, new_events(events, context))
+                (appended,) = await self._store.append([append])
         except EventIdsReused as reused:
             # The repeat decided more events than the first request did.
             return await self._first_result(context, otherwise=reused)

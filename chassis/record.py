@@ -58,11 +58,12 @@ class Delivered:
 
 
 def to_record(
-    recorded: RecordedEvent, epoch: UUID, generation: int, source: str
+    recorded: RecordedEvent, epoch: UUID, generation: int, source: str, *, traceparent: str | None = None
 ) -> tuple[bytes, bytes, Headers]:
     """Key, value and headers of the record that carries `recorded` to a topic.
 
-    `epoch` is the store's, `generation` the topic's, `source` the CloudEvents source (/order-service).
+    `epoch` is the store's, `generation` the topic's, `source` the CloudEvents source (/order-service). `traceparent`
+    is that of the span that sends it, where there is one; without it the event's own goes along.
     """
     key = recorded.stream_id.encode()
     metadata = recorded.metadata
@@ -77,8 +78,8 @@ def to_record(
     ]
     if metadata.causation_id is not None:
         headers.append(("millrace_causation", metadata.causation_id.encode()))
-    if metadata.traceparent is not None:
-        headers.append(("traceparent", metadata.traceparent.encode()))
+    if (trace := traceparent or metadata.traceparent) is not None:
+        headers.append(("traceparent", trace.encode()))
     return key, recorded.data, headers
 
 

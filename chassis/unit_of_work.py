@@ -15,6 +15,7 @@ from chassis.loading import load_states
 from chassis.snapshots import Snapshots
 from chassis.state_cache import StateCache
 from chassis.store import EventStore, StreamAppend, WrongExpectedVersion
+from chassis.tracing.events import Handling
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class UnitOfWork:
 
     `actor` is written into the metadata of the events that are decided here: the consumer's name. Without a
     `store` (a read model needs none) only the connection can be used. With a `cache` the streams that earlier
-    units loaded are read on from there, with `snapshots` others from their snapshots.
+    units loaded are read on from there, with `snapshots` others from their snapshots. `handling` has the batch's spans.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class UnitOfWork:
         *,
         cache: StateCache | None = None,
         snapshots: Snapshots | None = None,
+        handling: Handling | None = None,
     ) -> None:
         self.connection = connection
         self._store = store
         self._actor = actor
         self._cache = cache or StateCache(0)
         self._snapshots = snapshots
+        self._handling = handling or Handling(actor)
         self._streams: dict[str, _Stream] = {}
 
     async def load(self, decider: Decider[S, C], stream_ids: Iterable[str]) -> None:
@@ -96,13 +99,14 @@ class UnitOfWork:
     ) -> None:
         """Buffer `events` that were decided elsewhere (for a whole batch at once) on a loaded stream."""
         stream = self._stream(decider, stream_id)
-        metadata = Metadata(
-            correlation_id=cause.metadata.correlation_id,
-            causation_id=str(cause.event_id),
-            actor=self._actor,
-            traceparent=cause.metadata.traceparent,
-        )
+        metadata: Metadata | None = None
         for event in events:
+            metadata = metadata or Metadata(
+                correlation_id=cause.metadata.correlation_id,
+                causation_id=str(cause.event_id),
+                actor=self._actor,
+                traceparent=self._handling.traceparent(cause, stream_id, event.event_type),
+            )
             stream.state = decider.evolve(stream.state, event)
             stream.pending.append(NewEvent(event, metadata))
 

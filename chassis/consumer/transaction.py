@@ -13,6 +13,7 @@ from chassis.snapshots import Snapshots
 from chassis.state_cache import StateCache
 from chassis.store import EventStore
 from chassis.topic_ids import TopicIds
+from chassis.tracing.events import Handling
 from chassis.unit_of_work import UnitOfWork
 
 
@@ -39,6 +40,8 @@ class BatchTransaction:
         self._snapshots = snapshots
         self.topic_ids: TopicIds = {}
         """The topics that the offsets of the next batch are of; not known where nothing is said."""
+        self.appended = 0
+        """Events that were appended in the transactions of batches so far."""
 
     async def apply(
         self,
@@ -51,18 +54,38 @@ class BatchTransaction:
 
         See `make_plan` for `trusted` and `failure`.
         """
+        with Handling(self.consumer) as handling:
+            plan, unit = await self._commit(batch, trusted or {}, failure, handling)
+        unit.committed()
+        self.appended += unit.pending
+        self.announce(unit)
+        return plan
+
+    async def _commit(
+        self,
+        batch: Sequence[Incoming],
+        trusted: Mapping[Partition, int],
+        failure: Failure | None,
+        handling: Handling,
+    ) -> tuple[Plan, UnitOfWork]:
         async with self.pool.connection() as connection, connection.transaction():
             known = await positions.lock_and_read(connection, self.consumer, batch, self.topic_ids)
             plan = make_plan(
                 batch,
                 known,
                 generations=self._generations,
-                trusted=trusted or {},
+                trusted=trusted,
                 policy=self.policy,
                 failure=failure,
             )
+            handling.begin(plan.apply)
             unit = UnitOfWork(
-                connection, self._store, self.consumer, cache=self._cache, snapshots=self._snapshots
+                connection,
+                self._store,
+                self.consumer,
+                cache=self._cache,
+                snapshots=self._snapshots,
+                handling=handling,
             )
             await self._handle([item.event for item in plan.apply if item.event], unit)
             await parking.park(connection, self.consumer, plan.park)
@@ -77,9 +100,7 @@ class BatchTransaction:
                     before=known.versions,
                 )
             await unit.flush()  # last: the store's append lock is held from here to the commit
-        unit.committed()
-        self.announce(unit)
-        return plan
+        return plan, unit
 
     def unit_for_parked(self, connection: Connection) -> UnitOfWork:
         """For `apply_parked`, inside the caller's transaction. Flush it last; announce it after the commit."""

@@ -28,6 +28,7 @@ from chassis.relay.end_offsets import end_offsets
 from chassis.relay.partitioning import partition_of
 from chassis.topic_ids import topic_ids
 from chassis.topics import Topic
+from chassis.tracing.events import Sending
 
 CONNECT_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 2.0
@@ -81,7 +82,10 @@ class Publisher:
 
         Raises KafkaError, NotAcknowledged, TopicNotReady or LogWentBack: then an unknown part of it arrived.
         """
-        batches = await self._batches(chunk)
+        with Sending(self._topic.name, len(chunk)) as sending:
+            await self._deliver(chunk, await self._batches(chunk, sending))
+
+    async def _deliver(self, chunk: Sequence[RecordedEvent], batches: Mapping[int, list[Any]]) -> None:
         try:
             async with asyncio.timeout(self._ack_timeout):
                 if time.monotonic() - self._confirmed > _FRESH:
@@ -103,7 +107,7 @@ class Publisher:
             raise TopicNotReady(f"topic {name} was deleted, or replaced by another one, while it was sent to")
         self._confirmed = time.monotonic()
 
-    async def _batches(self, chunk: Sequence[RecordedEvent]) -> dict[int, list[Any]]:
+    async def _batches(self, chunk: Sequence[RecordedEvent], sending: Sending) -> dict[int, list[Any]]:
         """The record batches of each partition, in order; several where one would be too large."""
         batches: dict[int, list[Any]] = {}
         for number, event in enumerate(chunk):
@@ -111,7 +115,13 @@ class Publisher:
                 await asyncio.sleep(
                     0
                 )  # this is work, not waiting: let the requests of this process in between
-            key, value, headers = to_record(event, self._epoch, self._topic.generation, self._source)
+            key, value, headers = to_record(
+                event,
+                self._epoch,
+                self._topic.generation,
+                self._source,
+                traceparent=sending.traceparent(event),
+            )
             of_partition = batches.setdefault(partition_of(key, self._topic.partitions), [])
             timestamp = int(event.recorded_at.timestamp() * 1000)
             record = {"timestamp": timestamp, "key": key, "value": value, "headers": headers}

@@ -1,0 +1,37 @@
+"""Traces: what instrumented code uses. Off, and next to free of cost, until `use` is called. See docs/tracing.md.
+
+    with tracing.start("append OrderCreated", Kind.CLIENT, attributes={...}) as span:
+        ...  # span.traceparent goes into metadata or headers
+
+Nothing here imports OpenTelemetry: `chassis.tracing.setup` does, when the environment asks for traces.
+"""
+
+from chassis.tracing.spans import (
+    CURRENT,
+    Attributes,
+    Kind,
+    Span,
+    Tracer,
+    active,
+    current,
+    sampled,
+    start,
+    trace_id,
+    use,
+    well_formed,
+)
+
+__all__ = [
+    "CURRENT",
+    "Attributes",
+    "Kind",
+    "Span",
+    "Tracer",
+    "active",
+    "current",
+    "sampled",
+    "start",
+    "trace_id",
+    "use",
+    "well_formed",
+]
