@@ -1,5 +1,6 @@
 """The projector: tails the service's own store into a read model, with exactly-once effect."""
 
+import time
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -10,6 +11,8 @@ from chassis.database import Connection, Pool, is_transient
 from chassis.events import RecordedEvent
 from chassis.logging import get_logger
 from chassis.loop_worker import AdaptivePoll, LoopWorker
+from chassis.metrics import Metrics
+from chassis.projector_metrics import ProjectorMetrics
 from chassis.read_model import ReadModel
 from chassis.service import Health, Role
 from chassis.store import EventStore
@@ -62,6 +65,7 @@ class Projector(LoopWorker):
         batch_size: int = 2000,
         poll: AdaptivePoll | None = None,
         backoff: Backoff | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         super().__init__(drain_timeout=5.0)
         self.name = f"projector {read_model.name} v{read_model.version}"
@@ -79,6 +83,8 @@ class Projector(LoopWorker):
         self._backoff = backoff or Backoff(initial=0.1, maximum=5.0)
         self._state = ProjectorState.STARTING
         self._detail = ""
+        self._metrics = ProjectorMetrics(metrics or Metrics(), read_model.schema)
+        self._metrics.watch(self, ProjectorState)
 
     @property
     def state(self) -> ProjectorState:
@@ -134,6 +140,7 @@ class Projector(LoopWorker):
 
     async def _apply_batch(self) -> int:
         """One transaction: lock the checkpoint, read on from it, apply, move it. Returns how many events."""
+        began = time.perf_counter()
         async with self._pool.connection() as connection, connection.transaction():
             cursor = await connection.execute(_LOCK_CHECKPOINT, self._key)
             row = await cursor.fetchone()
@@ -149,6 +156,8 @@ class Projector(LoopWorker):
                 await self._apply(connection, events)
                 checkpoint = events[-1].position
                 await connection.execute(_MOVE_CHECKPOINT, (checkpoint, *self._key))
+        if events:
+            self._metrics.applied(len(events), time.perf_counter() - began)
         # Behind the commit; also when another process has moved on, so that waiters here learn of it.
         if checkpoint != self.position:
             self.position = checkpoint

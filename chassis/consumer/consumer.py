@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError
 from chassis.backoff import Backoff
 from chassis.consumer.incoming import Partition, read_record
 from chassis.consumer.membership import ClientFault, Membership
+from chassis.consumer.metrics import ConsumerMetrics
 from chassis.consumer.policy import ReadingPolicy, UnknownTypes
 from chassis.consumer.processor import BatchProcessor, Counters, Settled
 from chassis.consumer.subscription import Records, Subscription
@@ -16,6 +17,7 @@ from chassis.database import Pool
 from chassis.events import DomainEvent, EventRegistry
 from chassis.logging import get_logger
 from chassis.loop_worker import LoopWorker
+from chassis.metrics import Metrics
 from chassis.reactions import BatchFunction
 from chassis.service import Health, Role
 from chassis.snapshots import Snapshots
@@ -62,6 +64,7 @@ class Consumer(LoopWorker):
         backoff: Backoff | None = None,
         blocked_retry: float = 5.0,
         snapshots: Snapshots | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         super().__init__(drain_timeout=9.0)
         self.name = name
@@ -70,12 +73,21 @@ class Consumer(LoopWorker):
         policy = ReadingPolicy(name, registry, handler, unknown_types)
         self.subscription = Subscription(name, topics, _event_classes(policy, registry), max_records)
         self.transaction = BatchTransaction(name, handler, pool, store, self.generations, policy, snapshots)
-        self._processor = BatchProcessor(self.transaction, backoff or Backoff(initial=0.1, maximum=5.0))
+        measured = ConsumerMetrics(metrics or Metrics(), name)
+        self._processor = BatchProcessor(
+            self.transaction, backoff or Backoff(initial=0.1, maximum=5.0), measured
+        )
         self._bootstrap_servers = bootstrap_servers
         self._blocked_retry = blocked_retry
         self._membership: Membership | None = None
         self._joining = Backoff(initial=0.2, maximum=5.0)
         self._fault = "not started"
+        measured.watch(
+            self.counters,
+            appended=lambda: self.transaction.appended,
+            partitions=lambda: len(self.partitions),
+            stopped=lambda: len(self._membership.blocked) if self._membership else 0,
+        )
 
     @property
     def counters(self) -> Counters:
@@ -107,6 +119,7 @@ class Consumer(LoopWorker):
                 self._bootstrap_servers,
                 self._settle,
                 blocked_retry=self._blocked_retry,
+                on_assignment=self._count_rebalance,
                 on_commit_failure=self._count_failed_commit,
             )
             try:
@@ -148,6 +161,9 @@ class Consumer(LoopWorker):
             return False
         task.result()
         return True
+
+    def _count_rebalance(self) -> None:
+        self.counters.rebalances += 1
 
     def _count_failed_commit(self) -> None:
         self.counters.failed_commits += 1

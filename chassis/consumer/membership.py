@@ -60,6 +60,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         settle: Settle,
         *,
         blocked_retry: float,
+        on_assignment: Callable[[], None],
         on_commit_failure: Callable[[], None],
     ) -> None:
         self.partitions: frozenset[Partition] = frozenset()
@@ -72,6 +73,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._name = subscription.group_id
         self._settle = settle
         self._blocked_retry = blocked_retry
+        self._on_assignment = on_assignment
         self._on_commit_failure = on_commit_failure
         self._broker = PollingBroker(bootstrap_servers, client_id=subscription.group_id, on_fault=self._fault)
         self._subscriber = subscription.declare(self._broker, self._on_batch, listener=self)
@@ -247,6 +249,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._interrupt = asyncio.Event()
         self._sought.clear()
         self._assigned = not self._leaving
+        self._on_assignment()
         log.info("partitions assigned", consumer=self._name, partitions=sorted(self.partitions))
 
     async def _end_batch(self, grace: float) -> None:

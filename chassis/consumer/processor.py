@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from chassis.backoff import Backoff
 from chassis.consumer.faults import is_conflict, is_passing
 from chassis.consumer.incoming import Incoming, Partition
+from chassis.consumer.metrics import ConsumerMetrics
 from chassis.consumer.plan import Blocked, Failure, Plan, Skipped
 from chassis.consumer.transaction import BatchTransaction
 from chassis.logging import get_logger
@@ -32,6 +33,8 @@ class Counters:
     parked: int = 0
     retries: int = 0
     failed_commits: int = 0
+    rebalances: int = 0
+    """How often partitions were assigned."""
 
 
 @dataclass(slots=True)
@@ -56,12 +59,15 @@ class Settled:
 class BatchProcessor:
     """Settles batches through `transaction`. `fault` is what it is retrying at this moment, for people."""
 
-    def __init__(self, transaction: BatchTransaction, backoff: Backoff) -> None:
+    def __init__(
+        self, transaction: BatchTransaction, backoff: Backoff, metrics: ConsumerMetrics | None = None
+    ) -> None:
         self.counters = Counters()
         self.fault: str | None = None
         self._working_since: float | None = None
         self._transaction = transaction
         self._backoff = backoff
+        self._metrics = metrics
 
     def busy_for(self) -> float:
         """Seconds since the last sign of life of the batch in hand; 0.0 when there is none."""
@@ -76,13 +82,15 @@ class BatchProcessor:
         until then is committed and will be recognised.
         """
         settled = Settled()
-        self._working_since = time.monotonic()
+        began = self._working_since = time.monotonic()
         try:
             await self._settle(batch, interrupt, trusted, settled)
         finally:
             self.fault = None
             self._working_since = None
         self.counters.batches += 1
+        if self._metrics is not None:
+            self._metrics.settled(len(batch), time.monotonic() - began)
         return settled
 
     async def _settle(

@@ -15,8 +15,10 @@ from chassis.events import RecordedEvent
 from chassis.leader import LeaderSession
 from chassis.logging import get_logger
 from chassis.loop_worker import AdaptivePoll, LoopWorker
+from chassis.metrics import Metrics
 from chassis.relay.leadership import Leadership, LeadershipLost, open_session, try_lead
 from chassis.relay.lost_topic import TopicLost, lost, require_filled
+from chassis.relay.metrics import RelayMetrics
 from chassis.relay.order import VersionGap, VersionOrder
 from chassis.relay.publisher import LogWentBack, NotAcknowledged, Publisher, TopicNotReady, open_publisher
 from chassis.service import Health, Role
@@ -55,6 +57,7 @@ class RelayStatus:
 
 
 _SLOW_ACK = 5.0  # seconds after which a missing answer from Kafka shows
+_LOOK_AT_HEAD = 1.0  # seconds between two looks at where the store ends, while that is out of sight
 
 # Whatever is not in here is a programming error and ends the process.
 _FAULTS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], RelayState], ...] = (
@@ -94,6 +97,7 @@ class Relay(LoopWorker):
         min_interval: float = 0.005,
         ack_timeout: float = 30.0,
         backoff: Backoff | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """`url` is for a session of the relay's own. `min_interval` (seconds) between two chunks makes the
         appends of a busy store share a chunk; after a quiet moment an event is sent at once."""
@@ -112,11 +116,21 @@ class Relay(LoopWorker):
         self._ack_timeout = ack_timeout
         self._backoff = backoff or Backoff(initial=0.2, maximum=5.0)
         self._status = RelayStatus()
+        self.head: int | None = None
+        """The last position that it saw in the store."""
+        self._asked_for_head = 0.0
+        self._metrics = RelayMetrics(metrics or Metrics(), topic.name)
+        self._metrics.watch(self, RelayState)
 
     @property
     def status(self) -> RelayStatus:
         """What the relay is doing right now."""
         return self._status
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is this process that relays, or would if nothing kept it from it."""
+        return self._status.state not in _OTHERS_LEAD
 
     def health(self) -> Health:
         """Not `needed`: commands are accepted without Kafka, their events wait in the store."""
@@ -154,6 +168,8 @@ class Relay(LoopWorker):
             await self._pause(self._standby_interval)
             if self._stopping.is_set():
                 return
+        self._status = replace(self._status, position=leadership.position)
+        self.head = await self._store.head()
         async with open_publisher(
             self._topic,
             epoch=await self._store.epoch(),
@@ -173,6 +189,7 @@ class Relay(LoopWorker):
             seen = self._store.wakeup.generation  # before the read: an append after it is not missed
             started = time.monotonic()
             chunk = await self._store.read_all(after=leadership.position, limit=self._chunk_size)
+            await self._note_head(chunk, leadership)
             if chunk:
                 await self._send(chunk, leadership, publisher, order)
                 self._poll.reset()
@@ -186,6 +203,14 @@ class Relay(LoopWorker):
                 if not await self._store.wakeup.wait(self._poll.next(), since=seen):
                     await leadership.confirm()  # quiet: is the session still there, and the topic?
                     await publisher.confirm_topic()
+
+    async def _note_head(self, chunk: Sequence[RecordedEvent], leadership: Leadership) -> None:
+        """A chunk that isn't full ends where the store ends. Behind a full one it is asked for, now and then."""
+        if len(chunk) < self._chunk_size:
+            self.head = chunk[-1].position if chunk else leadership.position
+        elif time.monotonic() - self._asked_for_head > _LOOK_AT_HEAD:
+            self._asked_for_head = time.monotonic()
+            self.head = await self._store.head()
 
     async def _send(
         self,
@@ -207,11 +232,13 @@ class Relay(LoopWorker):
             await publisher.publish(chunk)
         except LogWentBack as back:
             raise await lost(leadership, back, self._source) from back
+        self._metrics.acknowledged(len(chunk), time.monotonic() - self._status.since)
         await leadership.advance(chunk[-1].position, publisher.ends)
         self._status = replace(self._status, unacknowledged=0, position=leadership.position)
 
     def _note(self, fault: Exception) -> None:
         state = next(state for kinds, state in _FAULTS if isinstance(fault, kinds))
+        self._metrics.fault(state)
         self._enter(state, str(fault) or type(fault).__name__)
 
     def _enter(self, state: RelayState, detail: str = "", leadership: Leadership | None = None) -> None:
@@ -225,5 +252,6 @@ class Relay(LoopWorker):
         level("relay", topic=self._topic.name, state=str(state), detail=detail, position=position)
 
 
+_OTHERS_LEAD = (RelayState.STARTING, RelayState.STANDBY, RelayState.STOPPED)
 _STUCK = (RelayState.BLOCKED, RelayState.TOPIC_LOST)
 _CALM = (RelayState.STARTING, RelayState.STANDBY, RelayState.RELAYING, RelayState.STOPPED)

@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from chassis.database import Connection
 from chassis.events import EventRegistry, RecordedEvent
+from chassis.metrics import Metrics
 from chassis.store import rows, snapshot_rows
 from chassis.store.appending import AppendRequest, append_group
 from chassis.store.group_commit import GroupCommit
@@ -29,12 +30,17 @@ class EventStore:
     """
 
     def __init__(
-        self, pool: AsyncConnectionPool[Connection], registry: EventRegistry, *, wakeup: Wakeup | None = None
+        self,
+        pool: AsyncConnectionPool[Connection],
+        registry: EventRegistry,
+        *,
+        wakeup: Wakeup | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.wakeup = wakeup or Wakeup()
         self._pool = pool
         self.registry = registry
-        self._group_commit = GroupCommit(pool, on_commit=self.wakeup.notify)
+        self._group_commit = GroupCommit(pool, on_commit=self.wakeup.notify, metrics=metrics)
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ between awaits.
 import asyncio
 import copy
 import functools
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -16,7 +17,9 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from chassis.database import Connection, is_transient
+from chassis.metrics import Metrics
 from chassis.store.appending import AppendRequest, append_group
+from chassis.store.metrics import AppendMetrics
 from chassis.store.model import Appended, AppendTimeout, StoreClosed
 
 MAX_GROUPS = 2  # on their way at once: the append lock lets one commit while the other is sent and parsed
@@ -29,8 +32,15 @@ _Waiting = tuple[AppendRequest, asyncio.Future[tuple[Appended, ...]]]
 class GroupCommit:
     """Collects append requests into groups. `on_commit` is called after each group that wrote something."""
 
-    def __init__(self, pool: AsyncConnectionPool[Connection], *, on_commit: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[Connection],
+        *,
+        on_commit: Callable[[], None],
+        metrics: Metrics | None = None,
+    ) -> None:
         self._pool = pool
+        self._metrics = AppendMetrics(metrics or Metrics())
         self._on_commit = on_commit
         self._pending: deque[_Waiting] = deque()
         self._running: set[asyncio.Task[None]] = set()
@@ -45,6 +55,16 @@ class GroupCommit:
         """
         if self._closed:
             raise StoreClosed("the event store is shutting down: it takes no more appends")
+        began = time.perf_counter()
+        try:
+            appended = await self._with_next_group(request)
+        except BaseException as error:
+            self._metrics.failed(error, time.perf_counter() - began)
+            raise
+        self._metrics.answered(appended, len(request.event_ids), time.perf_counter() - began)
+        return appended
+
+    async def _with_next_group(self, request: AppendRequest) -> tuple[Appended, ...]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[tuple[Appended, ...]] = loop.create_future()
         self._pending.append((request, future))
@@ -102,6 +122,7 @@ class GroupCommit:
         return group
 
     async def _commit(self, group: Sequence[_Waiting]) -> None:
+        began = time.perf_counter()
         try:
             async with self._pool.connection() as connection:
                 # One statement on an autocommit connection: a transaction in a single round trip.
@@ -112,6 +133,9 @@ class GroupCommit:
             else:
                 _fail(group, error)
             return
+        self._metrics.committed(
+            sum(len(request.event_ids) for request, _ in group), time.perf_counter() - began
+        )
         for (_, future), outcome in zip(group, outcomes, strict=True):
             if future.done():
                 continue  # cancelled meanwhile
