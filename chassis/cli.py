@@ -1,6 +1,7 @@
 """The command line that every service has."""
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, TypeVar
@@ -18,6 +19,7 @@ from chassis.runner import run_service
 from chassis.service import Worker
 from chassis.settings import MigrationSettings, ServiceSettings, SettingsError, load
 from chassis.tools import Tools, first_line, misconfigured
+from chassis.tracing.setup import wanted
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -47,6 +49,7 @@ def service_cli(
         """Run until SIGTERM, then drain within 10 seconds."""
         try:
             loaded = load(settings, roles=roles)
+            wanted(os.environ)
         except SettingsError as error:
             raise misconfigured(error) from None
         raise typer.Exit(run_service(name, lambda: service(loaded), loaded))

@@ -1,7 +1,7 @@
 """Structured logs on standard output: one JSON object a line, or readable lines on a console.
 
 The libraries' own `logging` records take the same way, so that there is one format. Context bound with
-`structlog.contextvars` (correlation id, stream, consumer) is in every line.
+`structlog.contextvars` (correlation id, stream, consumer) is in every line, and the id of the trace that it belongs to.
 """
 
 import logging
@@ -11,6 +11,8 @@ from typing import Any
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from chassis import tracing
 
 # Libraries that tell at INFO what nobody asked for.
 _CHATTY = ("aiokafka", "uvicorn", "faststream", "psycopg.pool", "asyncio")
@@ -25,6 +27,7 @@ def configure_logging(service: str, *, level: str = "info", form: str = "json") 
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.PositionalArgumentsFormatter(),
@@ -65,6 +68,12 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger; call with an event and fields: `log.info("order placed", order_id=...)`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
+
+
+def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if (trace_id := tracing.trace_id(tracing.current())) is not None:
+        event.setdefault("trace_id", trace_id)
+    return event
 
 
 def _console() -> Processor:

@@ -12,12 +12,14 @@ from chassis.http.server import HttpServer
 from chassis.logging import configure_logging, get_logger
 from chassis.service import Role, Worker
 from chassis.settings import ServiceSettings
+from chassis.tracing.setup import Traces, traces_from_environment
 
 log = get_logger(__name__)
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Sequence[Worker]]]
 
 TIME_TO_STOP = 9.5  # seconds from the signal to the end, below the 10 that are promised
+_TIME_TO_FLUSH = 9.3  # by then the last traces are sent, or given up
 
 # What stops when, and by which second after the signal. Requests first, because they may wait for a projector or
 # append what the relay still sends. Whoever is not done in time is cancelled: workers are written to survive a crash.
@@ -35,11 +37,14 @@ def run_service(name: str, lifespan: Lifespan, settings: ServiceSettings) -> int
     ends the process: the others drain, the code is 1. A second signal kills at once.
     """
     configure_logging(name, level=settings.log_level, form=settings.log_format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(lifespan, settings))
+    with (
+        traces_from_environment(name) as traces,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        return runner.run(_serve(lifespan, settings, traces))
 
 
-async def _serve(lifespan: Lifespan, settings: ServiceSettings) -> int:
+async def _serve(lifespan: Lifespan, settings: ServiceSettings, traces: Traces) -> int:
     stop = asyncio.Event()
     _on_signals(stop)
     crew = None
@@ -53,6 +58,7 @@ async def _serve(lifespan: Lifespan, settings: ServiceSettings) -> int:
             now = asyncio.get_running_loop().time()
             limit.reschedule(now + TIME_TO_STOP)  # for the closing of the resources too
             await crew.drain(now)
+            await traces.flush(now + _TIME_TO_FLUSH)
     except TimeoutError:
         if not limit.expired():
             raise

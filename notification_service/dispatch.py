@@ -11,6 +11,7 @@ from uuid import UUID
 from structlog.contextvars import bound_contextvars
 
 from chassis.logging import get_logger
+from chassis.tracing import Span, start, well_formed
 from notification_service.breaker import Breaker
 from notification_service.delivery import Deferred, Delivery, Hopeless, Outage, Outcome, Sent
 from notification_service.domain import (
@@ -100,9 +101,13 @@ class Dispatcher:
             raise
 
     async def _deliver(self, pending: Pending, mailer: Mailer) -> None:
-        correlation_id = pending.last.metadata.correlation_id
-        with bound_contextvars(
-            correlation_id=correlation_id, notification_id=str(pending.request.notification_id)
+        correlation_id, stream_id = pending.last.metadata.correlation_id, pending.last.stream_id
+        notification_id = str(pending.request.notification_id)
+        with (
+            bound_contextvars(
+                correlation_id=correlation_id, stream_id=stream_id, notification_id=notification_id
+            ),
+            _span(pending) as span,
         ):
             outcome = await self._delivery.attempt(pending.request, mailer)
             # A crash between the server's acceptance and this append (or a database that stays away until
@@ -111,6 +116,8 @@ class Dispatcher:
             # same Message-ID, which is derived from the notification, so that servers, mailboxes and
             # `audit` can recognise it.
             await self._recorder.record(pending, self._judge(outcome, pending.notification))
+            if not isinstance(outcome, Sent):
+                span.fail(outcome.reason)
             log.info("delivery attempted", outcome=type(outcome).__name__.lower(), **_told(outcome))
 
     def _judge(self, outcome: Outcome, notification: Notification) -> NotificationCommand:
@@ -155,6 +162,16 @@ def _by_order(pending: Sequence[Pending]) -> Iterable[list[Pending]]:
     for one in pending:
         orders.setdefault(one.request.order_id, []).append(one)
     return (sorted(mails, key=lambda mail: mail.position) for mails in orders.values())
+
+
+def _span(pending: Pending) -> Span:
+    """Of one attempt, in the trace of what happened to the notification last."""
+    attributes = {
+        "millrace.stream_id": pending.last.stream_id,
+        "millrace.notification_kind": pending.request.kind,
+    }
+    parent = well_formed(pending.last.metadata.traceparent)
+    return start("deliver notification", parent=parent, attributes=attributes)
 
 
 def _told(outcome: Outcome) -> dict[str, str]:

@@ -13,6 +13,8 @@ from aiosmtplib import (
     SMTPResponseException,
 )
 
+from chassis.tracing import Attributes, Kind, start
+
 _CLOSING: Final = (
     421  # "service not available, closing transmission channel", allowed in reply to any command
 )
@@ -41,6 +43,11 @@ class Mailer:
         self._host = host
         self._port = port
         self._timeout = timeout
+        self._attributes: Attributes = {
+            "network.protocol.name": "smtp",
+            "server.address": host,
+            "server.port": port,
+        }
         self._session: SMTP | None = None
 
     async def __aenter__(self) -> Self:
@@ -59,6 +66,12 @@ class Mailer:
         Raises MailServerUnavailable, RecipientDeferred or MessageRefused. After MailServerUnavailable it can be
         unknown whether the server took it: the answer to DATA may have been lost.
         """
+        with start(
+            "send e-mail", Kind.CLIENT, attributes=self._attributes
+        ):  # who it is for is nobody's business
+            await self._send(message, recipient)
+
+    async def _send(self, message: EmailMessage, recipient: str) -> None:
         try:
             session = await self._connected()
             await session.send_message(message, recipients=[recipient])

@@ -8,8 +8,10 @@ import orjson
 from fastapi import APIRouter, FastAPI, Response
 from fastapi_offline import FastAPIOffline
 
+from chassis import tracing
 from chassis.http import errors, openapi
 from chassis.http.middleware import BodyRules, Correlation
+from chassis.http.tracing import Traced
 
 BODY_LIMIT = 256 * 1024  # bytes
 
@@ -46,6 +48,8 @@ def create_app(
     # The last added is the outermost.
     app.add_middleware(BodyRules, limit=body_limit)
     app.add_middleware(Correlation)
+    if tracing.active():
+        app.add_middleware(Traced)
     if asyncapi is not None:
         describe = asyncapi
 

@@ -1,6 +1,5 @@
 """What a command's route needs besides its body: idempotency key, precondition, and the context for the store."""
 
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,9 +11,7 @@ from chassis.http.actor import Actor
 from chassis.http.idempotency import HEADER, fingerprint, parse_key, require_key
 from chassis.http.openapi import Header, reads
 from chassis.http.preconditions import parse_if_match
-
-# W3C Trace Context, 3.2: version-traceid-parentid-flags. A malformed one is ignored, as it asks.
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+from chassis.tracing import well_formed
 
 _KEY_DOC = "makes a repeat of this request harmless: the first answer is given again"
 _MATCH_DOC = 'only when the resource is at this version, an ETag such as "3"; else 412'
@@ -34,11 +31,10 @@ class CommandRequest:
         A key counts for one actor and one route; the same key with another path or body is a reuse (422).
         """
         scope = self.request.scope
-        traceparent = self.request.headers.get("traceparent")
         return CommandContext(
             actor=str(actor) if actor else None,
             correlation_id=scope["correlation_id"],
-            traceparent=traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None,
+            traceparent=well_formed(self.request.headers.get("traceparent")),
             idempotency=self._idempotency(actor, body) if self.key else None,
         )
 

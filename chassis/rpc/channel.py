@@ -9,6 +9,7 @@ import orjson
 from structlog.contextvars import get_contextvars
 
 from chassis.rpc.interceptor import CORRELATION_KEY
+from chassis.rpc.tracing import TRACE_KEY, asked, asking
 
 # Queries can be repeated. The deadline spans all attempts. CANCELLED is what a server may answer while it stops;
 # a call that the caller itself gives up is not repeated.
@@ -45,15 +46,16 @@ _OPTIONS = (
 async def open_channel(target: str, *, timeout: float) -> AsyncIterator[grpc.aio.Channel]:
     """A channel to host:port that connects when it is first used; calls without a timeout get `timeout` seconds."""
     async with grpc.aio.insecure_channel(
-        target, options=_OPTIONS, interceptors=[_CallRules(timeout)]
+        target, options=_OPTIONS, interceptors=[_CallRules(target, timeout)]
     ) as channel:
         yield channel
 
 
 class _CallRules(grpc.aio.UnaryUnaryClientInterceptor):
-    """Adds the default deadline, and the correlation id of the request that asks."""
+    """Adds the default deadline, and the correlation id and the trace of the request that asks."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, target: str, timeout: float) -> None:
+        self._target = target
         self._timeout = timeout
 
     async def intercept_unary_unary(
@@ -75,4 +77,8 @@ class _CallRules(grpc.aio.UnaryUnaryClientInterceptor):
             credentials=client_call_details.credentials,
             wait_for_ready=client_call_details.wait_for_ready,
         )
-        return await continuation(details, request)
+        with asking(client_call_details.method, self._target) as span:
+            if span.traceparent is None:
+                return await continuation(details, request)
+            metadata.add(TRACE_KEY, span.traceparent)
+            return await asked(await continuation(details, request), span)

@@ -10,6 +10,7 @@ from chassis.database import is_transient
 from chassis.logging import get_logger
 from chassis.reading import ReadModelBuilding
 from chassis.rpc.errors import REASON_KEY, RpcError
+from chassis.rpc.tracing import answered, answering
 
 log = get_logger(__name__)
 
@@ -44,16 +45,24 @@ class ServerRules(grpc.aio.ServerInterceptor):
 def _ruled(method: str, servicer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     async def ruled(request: Any, context: Context) -> Any:
         metadata = dict(context.invocation_metadata() or ())
-        with bound_contextvars(correlation_id=metadata.get(CORRELATION_KEY), rpc=method):
+        with (
+            bound_contextvars(correlation_id=metadata.get(CORRELATION_KEY), rpc=method),
+            answering(method, metadata) as span,
+        ):
             try:
                 if context.time_remaining() is None:
                     raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, "deadline_required", "Set a deadline.")
-                return await servicer(request, context)
+                answer = await servicer(request, context)
             except grpc.aio.AbortError:
                 raise  # the servicer has given its status already
             except Exception as error:  # noqa: BLE001 - told to the caller, and logged
                 status = _status(error)
-                await context.abort(status.status, status.message, ((REASON_KEY, status.reason),))
+                answered(span, status.status)
+            else:
+                answered(span, grpc.StatusCode.OK)
+                return answer
+        # Outside of the span: abort raises, and not every status is a failure of this service.
+        return await context.abort(status.status, status.message, ((REASON_KEY, status.reason),))
 
     return ruled
 

@@ -8,6 +8,7 @@ Nothing here imports OpenTelemetry: `chassis.tracing.setup` does, when the envir
 
 from chassis.tracing.spans import (
     CURRENT,
+    OFF,
     Attributes,
     Kind,
     Span,
@@ -23,6 +24,7 @@ from chassis.tracing.spans import (
 
 __all__ = [
     "CURRENT",
+    "OFF",
     "Attributes",
     "Kind",
     "Span",

@@ -111,7 +111,9 @@ class Handling:
         """These are applied, the others of the batch are not: duplicates, parked ones."""
         if not active():
             return
-        traced = [(one, one.event) for one in records if one.event and sampled(one.event.metadata.traceparent)]
+        traced = [
+            (one, one.event) for one in records if one.event and sampled(one.event.metadata.traceparent)
+        ]
         if not traced:
             return
         self._batch = start(

@@ -45,12 +45,16 @@ def wanted(environment: Mapping[str, str]) -> str | None:
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or exporter == "none":
         return None
     if exporter not in ("", "otlp", "console"):
-        raise SettingsError([f"OTEL_TRACES_EXPORTER is malformed: {exporter!r}, expected otlp, console or none"])
+        raise SettingsError(
+            [f"OTEL_TRACES_EXPORTER is malformed: {exporter!r}, expected otlp, console or none"]
+        )
     if exporter == "console" or not (exporter or any(environment.get(name) for name in _ENDPOINTS)):
         return exporter or None
     protocol = next((environment[name] for name in _PROTOCOLS if environment.get(name)), "http/protobuf")
     if protocol != "http/protobuf":
-        raise SettingsError([f"OTEL_EXPORTER_OTLP_PROTOCOL is malformed: {protocol!r}, expected http/protobuf"])
+        raise SettingsError(
+            [f"OTEL_EXPORTER_OTLP_PROTOCOL is malformed: {protocol!r}, expected http/protobuf"]
+        )
     return "otlp"
 
 
