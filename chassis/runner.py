@@ -10,6 +10,8 @@ import uvloop
 
 from chassis.http.server import HttpServer
 from chassis.logging import configure_logging, get_logger
+from chassis.metrics import Metrics
+from chassis.process_metrics import EventLoopLag, watch_workers
 from chassis.service import Role, Worker
 from chassis.settings import ServiceSettings
 from chassis.tracing.setup import Traces, traces_from_environment
@@ -84,10 +86,13 @@ def _on_signals(stop: asyncio.Event) -> None:
 
 def _selected(workers: Sequence[Worker], settings: ServiceSettings) -> Sequence[Worker]:
     selected = [worker for worker in workers if worker.role is None or worker.role in settings.roles]
-    server = next((worker for worker in selected if isinstance(worker, HttpServer)), None)
-    if server is None:  # the health paths are always served
-        server = HttpServer(None, host=settings.http_host, port=settings.http_port)
+    server = next((worker for worker in workers if isinstance(worker, HttpServer)), None)
+    metrics = server.metrics if server is not None else Metrics()
+    if server not in selected:  # the health paths and /metrics are always served
+        server = HttpServer(None, host=settings.http_host, port=settings.http_port, metrics=metrics)
         selected.append(server)
+    watch_workers(metrics, selected)
+    selected.append(EventLoopLag(metrics))
     server.show(lambda: {worker.name: worker.health() for worker in selected})
     return selected
 

@@ -14,6 +14,7 @@ from chassis.database import Pool
 from chassis.decider import C, Decider, S
 from chassis.definition import StreamKind
 from chassis.logging import get_logger
+from chassis.metrics import Metrics
 from chassis.snapshot_codec import SnapshotPolicy
 from chassis.store import snapshot_rows
 from chassis.store.snapshot_rows import Snapshot
@@ -40,14 +41,26 @@ class Snapshots:
     `_pending`, `_useless` and `_writing` and changing them nobody awaits: there is no lock.
     """
 
-    def __init__(self, pool: Pool, kinds: Iterable[StreamKind]) -> None:
+    def __init__(self, pool: Pool, kinds: Iterable[StreamKind], *, metrics: Metrics | None = None) -> None:
         self.counters = SnapshotCounters()
+        if metrics is not None:
+            self._tell(metrics)
         self._pool = pool
         self._policies = [(kind.decider, kind.snapshots) for kind in kinds if kind.snapshots]
         self._pending: dict[str, tuple[int, SnapshotPolicy, Any]] = {}
         self._useless: dict[str, Snapshot] = {}
         self._writing: asyncio.Task[None] | None = None
         self._closed = False
+
+    def _tell(self, metrics: Metrics) -> None:
+        counters = self.counters
+        for outcome, read in {
+            "taken": lambda: counters.taken,
+            "failed": lambda: counters.failed,
+            "dropped": lambda: counters.dropped,
+        }.items():
+            told = "Snapshots of long streams by what became of them"
+            metrics.watch("counter", "millrace_snapshots_total", told, read, outcome=outcome)
 
     async def __aenter__(self) -> Self:
         return self

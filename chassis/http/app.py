@@ -10,8 +10,9 @@ from fastapi_offline import FastAPIOffline
 
 from chassis import tracing
 from chassis.http import errors, openapi
-from chassis.http.middleware import BodyRules, Correlation
+from chassis.http.middleware import BodyRules, Correlation, Measured
 from chassis.http.tracing import Traced
+from chassis.metrics import Metrics
 
 BODY_LIMIT = 256 * 1024  # bytes
 
@@ -25,6 +26,7 @@ def create_app(
     refusals: Mapping[str, int] | None = None,
     asyncapi: Callable[[], Mapping[str, Any]] | None = None,
     body_limit: int = BODY_LIMIT,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """An app with the house's rules: problem+json, correlation ids, bodies of JSON within the limit.
 
@@ -48,6 +50,7 @@ def create_app(
     # The last added is the outermost.
     app.add_middleware(BodyRules, limit=body_limit)
     app.add_middleware(Correlation)
+    app.add_middleware(Measured, metrics=metrics or Metrics())
     if tracing.active():
         app.add_middleware(Traced)
     if asyncapi is not None:

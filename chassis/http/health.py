@@ -1,4 +1,7 @@
-"""GET /livez and /readyz: the workers' health as JSON, in front of the app and without it."""
+"""GET /livez and /readyz: the workers' health as JSON. GET /metrics: what they count.
+
+In front of the app and without it: every process has them, whatever its roles, and they measure no request of their own.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -8,17 +11,19 @@ from fastapi import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.http.problems import Problem
+from chassis.metrics import Metrics
 from chassis.service import Health
 
 Report = Callable[[], Mapping[str, Health]]
 
 
 class HealthEndpoints:
-    """Answers the two health paths; everything else goes to `app`."""
+    """Answers the health paths and /metrics; everything else goes to `app`."""
 
-    def __init__(self, app: ASGIApp, report: Report) -> None:
+    def __init__(self, app: ASGIApp, report: Report, metrics: Metrics) -> None:
         self.app = app
         self.report = report
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path")
@@ -28,8 +33,15 @@ class HealthEndpoints:
             await self._respond("ready", lambda health: health.ready or not health.needed)(
                 scope, receive, send
             )
+        elif path == "/metrics":
+            await self._tell(scope)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+    def _tell(self, scope: Scope) -> Response:
+        accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
+        body, content_type = self.metrics.render(accept.decode("latin-1"))
+        return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
     def _respond(self, word: str, good: Callable[[Health], bool]) -> Response:
         checks = self.report()
@@ -45,5 +57,5 @@ class HealthEndpoints:
 
 async def health_only(scope: Scope, receive: Receive, send: Send) -> None:
     """The app of a process without the HTTP role."""
-    problem = Problem(404, "no_such_route", "This process serves /livez and /readyz only.")
+    problem = Problem(404, "no_such_route", "This process serves /livez, /readyz and /metrics only.")
     await problem.response(scope)(scope, receive, send)

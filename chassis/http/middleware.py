@@ -1,13 +1,16 @@
 """What every request passes, as thin ASGI: correlation id, the last resort for errors, the rules for bodies."""
 
 import re
+import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from chassis.http.errors import last_resort
+from chassis.http.metrics import UNMATCHED, HttpMetrics
 from chassis.http.problems import Problem
 from chassis.ids import new_id
+from chassis.metrics import Metrics
 
 _CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _JSON = re.compile(rb"application/(json|[a-z0-9.-]+\+json)\s*(;.*)?", re.IGNORECASE)
@@ -19,6 +22,36 @@ def header(scope: Scope, name: bytes) -> bytes | None:
         if key == name:
             return bytes(value)
     return None
+
+
+class Measured:
+    """Counts every request and times it, by the route that took it."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self._metrics = HttpMetrics(metrics)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status = 0
+
+        async def send_noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        began = time.perf_counter()
+        try:
+            await self.app(scope, receive, send_noting)
+        finally:
+            self._metrics.in_flight.dec()
+            # The router leaves the route that it found there; its path is the template.
+            route = getattr(scope.get("route"), "path", UNMATCHED)
+            self._metrics.answered(scope["method"], route, status, time.perf_counter() - began)
 
 
 class Correlation:

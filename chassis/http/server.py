@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from chassis.http.health import HealthEndpoints, Report, health_only
+from chassis.metrics import Metrics
 from chassis.service import Health, Role
 
 # Seconds that requests in flight have after a stop; the process has 10 in all.
@@ -24,18 +25,28 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves `app` (none: the health paths only) on host:port.
+    """Serves `app` (none: the health paths only) on host:port, and `metrics` at /metrics.
 
     `run` raises OSError naming the address when it can't be bound.
     """
 
     name = "http"
 
-    def __init__(self, app: FastAPI | None, *, host: str, port: int, role: Role | None = Role.HTTP) -> None:
+    def __init__(
+        self,
+        app: FastAPI | None,
+        *,
+        host: str,
+        port: int,
+        role: Role | None = Role.HTTP,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.role = role
+        self.metrics = metrics or Metrics()
+        """What it tells at /metrics: that of the whole process."""
         self._app = app
         self._address = (host, port)
-        self._endpoints = HealthEndpoints(app or health_only, dict)
+        self._endpoints = HealthEndpoints(app or health_only, dict, self.metrics)
         self._server = _Server(_config(self._endpoints))
         self._finished = asyncio.Event()
 

@@ -1,5 +1,6 @@
-"""Around every servicer: a deadline is demanded, errors become statuses, nothing is lost from the log."""
+"""Around every servicer: a deadline is demanded, errors become statuses, nothing is lost from the log, calls are counted."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -8,8 +9,10 @@ from structlog.contextvars import bound_contextvars
 
 from chassis.database import is_transient
 from chassis.logging import get_logger
+from chassis.metrics import Metrics
 from chassis.reading import ReadModelBuilding
 from chassis.rpc.errors import REASON_KEY, RpcError
+from chassis.rpc.metrics import GrpcMetrics
 from chassis.rpc.tracing import answered, answering
 
 log = get_logger(__name__)
@@ -25,6 +28,9 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class ServerRules(grpc.aio.ServerInterceptor):
     """Wraps unary methods, which all of ours are. The health service is left as it is: probes know no rules."""
 
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = GrpcMetrics(metrics)
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
@@ -36,13 +42,32 @@ class ServerRules(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None or method.startswith(_HEALTH):
             return handler
         return grpc.unary_unary_rpc_method_handler(
-            _ruled(method, handler.unary_unary),
+            _measured(method, _ruled(method, handler.unary_unary), self._metrics),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
 
-def _ruled(method: str, servicer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _measured(
+    method: str, answer: Callable[[Any, Any], Awaitable[Any]], metrics: GrpcMetrics
+) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def measured(request: Any, context: Context) -> Any:
+        began = time.perf_counter()
+        code = grpc.StatusCode.CANCELLED  # unless it comes to an end
+        try:
+            response = await answer(request, context)
+            code = grpc.StatusCode.OK
+            return response
+        except grpc.aio.AbortError:
+            code = context.code()
+            raise
+        finally:
+            metrics.answered(method, code.name, time.perf_counter() - began)
+
+    return measured
+
+
+def _ruled(method: str, servicer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitable[Any]]:
     async def ruled(request: Any, context: Context) -> Any:
         metadata = dict(context.invocation_metadata() or ())
         with (

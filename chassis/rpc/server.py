@@ -6,6 +6,7 @@ from collections.abc import Callable
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from chassis.metrics import Metrics
 from chassis.rpc.interceptor import ServerRules
 from chassis.service import Health, Role
 
@@ -28,8 +29,16 @@ class GrpcServer:
     name = "grpc"
     role: Role | None = Role.GRPC
 
-    def __init__(self, register: Callable[[grpc.aio.Server], None], *, host: str, port: int) -> None:
+    def __init__(
+        self,
+        register: Callable[[grpc.aio.Server], None],
+        *,
+        host: str,
+        port: int,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._register = register
+        self._metrics = metrics or Metrics()
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
@@ -38,7 +47,7 @@ class GrpcServer:
 
     async def run(self) -> None:
         """Serve until stopped. Raises OSError naming the address when it can't be bound."""
-        self._server = server = grpc.aio.server(interceptors=[ServerRules()], options=_OPTIONS)
+        self._server = server = grpc.aio.server(interceptors=[ServerRules(self._metrics)], options=_OPTIONS)
         try:
             self._register(server)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
