@@ -13,7 +13,9 @@ from chassis.database import Pool, open_pool
 from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
+from chassis.metrics import Metrics
 from chassis.probe import DatabaseProbe
+from chassis.process_metrics import process_metrics, watch_pools
 from chassis.projector import Projector
 from chassis.reading import open_reading_pool
 from chassis.relay import Relay
@@ -42,7 +44,11 @@ STOCK = Feed(Stock(), INVENTORY_EVENTS)
 
 
 def consumers(
-    pool: Pool, store: EventStore, kafka: str, snapshots: Snapshots | None = None
+    pool: Pool,
+    store: EventStore,
+    kafka: str,
+    snapshots: Snapshots | None = None,
+    metrics: Metrics | None = None,
 ) -> list[Consumer]:
     """What hears orders."""
     return [
@@ -57,6 +63,7 @@ def consumers(
             # An order can have a hundred lines, an event each, and operators' commands wait for the append.
             max_records=500,
             snapshots=snapshots,
+            metrics=metrics,
         )
     ]
 
@@ -80,33 +87,38 @@ DEFINITION = ServiceDefinition(
 async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]]:
     """Opens the resources, yields the workers of all roles, closes the resources."""
     database, kafka = settings.database_url, settings.kafka_bootstrap_servers
+    metrics = process_metrics(DEFINITION.name)
     async with (
         open_pool(database, name="inventory-service", max_size=8) as pool,
         open_reading_pool(
             database, name="inventory-service-queries", max_size=4, read_models=DEFINITION.read_models
         ) as reading,
         shared_wakeup(database) as wakeup,
-        EventStore(pool, INVENTORY_EVENTS, wakeup=wakeup) as store,
-        Snapshots(pool, DEFINITION.streams) as snapshots,
+        EventStore(pool, INVENTORY_EVENTS, wakeup=wakeup, metrics=metrics) as store,
+        Snapshots(pool, DEFINITION.streams, metrics=metrics) as snapshots,
     ):
         queries = StockQueries(reading)
-        projector = Projector(store, STOCK.model, pool)
-        heard = consumers(pool, store, kafka, snapshots)
+        watch_pools(metrics, pool, reading)
+        projector = Projector(store, STOCK.model, pool, metrics=metrics)
+        heard = consumers(pool, store, kafka, snapshots, metrics)
         app = http_app(
             InventoryResources(ProductCommands(store, snapshots), queries, store, projector.projected),
             heard,
+            metrics,
         )
         yield [
             DatabaseProbe(database),
-            Relay(pool, database, store, INVENTORY, "/inventory-service", kafka),
+            Relay(pool, database, store, INVENTORY, "/inventory-service", kafka, metrics=metrics),
             *heard,
             BuildFirst(projector, STOCK, pool, database, kafka),
-            HttpServer(app, host=settings.http_host, port=settings.http_port),
-            grpc_server(settings, queries),
+            HttpServer(app, host=settings.http_host, port=settings.http_port, metrics=metrics),
+            grpc_server(settings, queries, metrics),
         ]
 
 
-def http_app(resources: InventoryResources, consumers: Sequence[Consumer] = ()) -> FastAPI:
+def http_app(
+    resources: InventoryResources, consumers: Sequence[Consumer] = (), metrics: Metrics | None = None
+) -> FastAPI:
     """The routes with what they need; `consumers` are described at /asyncapi.json."""
     app = create_app(
         TITLE,
@@ -114,18 +126,19 @@ def http_app(resources: InventoryResources, consumers: Sequence[Consumer] = ()) 
         description="Products, prices and stock.",
         refusals=http.REFUSALS,
         asyncapi=lambda: asyncapi(consumers, title=TITLE),
+        metrics=metrics,
     )
     app.state.resources = resources
     return app
 
 
-def grpc_server(settings: InventorySettings, queries: StockQueries) -> GrpcServer:
+def grpc_server(settings: InventorySettings, queries: StockQueries, metrics: Metrics) -> GrpcServer:
     """The gRPC door."""
 
     def register(server: grpc.aio.Server) -> None:
         add_InventoryServicer_to_server(InventoryServicer(queries), server)
 
-    return GrpcServer(register, host=settings.grpc_host, port=settings.grpc_port)
+    return GrpcServer(register, host=settings.grpc_host, port=settings.grpc_port, metrics=metrics)
 
 
 def cli() -> typer.Typer:

@@ -13,7 +13,9 @@ from chassis.database import Pool, open_pool
 from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
+from chassis.metrics import Metrics
 from chassis.probe import DatabaseProbe
+from chassis.process_metrics import process_metrics, watch_pools
 from chassis.projector import Projector
 from chassis.reading import open_reading_pool
 from chassis.relay import Relay
@@ -41,10 +43,21 @@ TITLE = "Millrace notifications"
 NOTIFICATIONS_FEED = Feed(Notifications(), NOTIFICATION_EVENTS)
 
 
-def consumers(pool: Pool, store: EventStore, kafka: str) -> list[Consumer]:
+def consumers(pool: Pool, store: EventStore, kafka: str, metrics: Metrics | None = None) -> list[Consumer]:
     """What hears orders."""
     handler = reactions.requests
-    return [Consumer(handler.name, [ORDERS], ORDER_EVENTS, handler, pool, store, bootstrap_servers=kafka)]
+    return [
+        Consumer(
+            handler.name,
+            [ORDERS],
+            ORDER_EVENTS,
+            handler,
+            pool,
+            store,
+            bootstrap_servers=kafka,
+            metrics=metrics,
+        )
+    ]
 
 
 DEFINITION = ServiceDefinition(
@@ -63,6 +76,7 @@ DEFINITION = ServiceDefinition(
 async def service(settings: NotificationSettings) -> AsyncIterator[Sequence[Worker]]:
     """Opens the resources, yields the workers of all roles, closes the resources."""
     database, kafka = settings.database_url, settings.kafka_bootstrap_servers
+    metrics = process_metrics(DEFINITION.name)
     async with (
         open_pool(database, name="notification-service", max_size=8) as pool,
         open_reading_pool(
@@ -70,15 +84,16 @@ async def service(settings: NotificationSettings) -> AsyncIterator[Sequence[Work
         ) as reading,
         shared_wakeup(database) as wakeup,
         open_channel(settings.user_grpc_target, timeout=3.0) as users,
-        EventStore(pool, NOTIFICATION_EVENTS, wakeup=wakeup) as store,
+        EventStore(pool, NOTIFICATION_EVENTS, wakeup=wakeup, metrics=metrics) as store,
     ):
         queries = NotificationQueries(reading)
-        projector = Projector(store, NOTIFICATIONS_FEED.model, pool)
-        heard = consumers(pool, store, kafka)
-        app = http_app(NotificationResources(queries), heard)
+        watch_pools(metrics, pool, reading)
+        projector = Projector(store, NOTIFICATIONS_FEED.model, pool, metrics=metrics)
+        heard = consumers(pool, store, kafka, metrics)
+        app = http_app(NotificationResources(queries), heard, metrics)
         yield [
             DatabaseProbe(database),
-            Relay(pool, database, store, NOTIFICATIONS, "/notification-service", kafka),
+            Relay(pool, database, store, NOTIFICATIONS, "/notification-service", kafka, metrics=metrics),
             *heard,
             BuildFirst(projector, NOTIFICATIONS_FEED, pool, database, kafka),
             Sender(
@@ -88,20 +103,26 @@ async def service(settings: NotificationSettings) -> AsyncIterator[Sequence[Work
                 Delivery(Contacts(users), settings.mail_from),
                 partial(Mailer, settings.smtp_host, settings.smtp_port),
                 projected=projector.projected,
+                metrics=metrics,
             ),
-            HttpServer(app, host=settings.http_host, port=settings.http_port),
+            HttpServer(app, host=settings.http_host, port=settings.http_port, metrics=metrics),
             # Nobody asks this service yet; the health service answers.
-            GrpcServer(lambda _server: None, host=settings.grpc_host, port=settings.grpc_port),
+            GrpcServer(
+                lambda _server: None, host=settings.grpc_host, port=settings.grpc_port, metrics=metrics
+            ),
         ]
 
 
-def http_app(resources: NotificationResources, consumers: Sequence[Consumer]) -> FastAPI:
+def http_app(
+    resources: NotificationResources, consumers: Sequence[Consumer], metrics: Metrics | None = None
+) -> FastAPI:
     """The routes with what they need; `consumers` are described at /asyncapi.json."""
     app = create_app(
         TITLE,
         http.router,
         description="What customers were told, and when.",
         asyncapi=lambda: asyncapi(consumers, title=TITLE),
+        metrics=metrics,
     )
     app.state.resources = resources
     return app

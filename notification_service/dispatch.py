@@ -1,6 +1,7 @@
 """Delivering what is due, a few at a time, and recording what came of it."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from uuid import UUID
 from structlog.contextvars import bound_contextvars
 
 from chassis.logging import get_logger
+from chassis.metrics import Metrics
 from chassis.tracing import Span, start, well_formed
 from notification_service.breaker import Breaker
 from notification_service.delivery import Deferred, Delivery, Hopeless, Outage, Outcome, Sent
@@ -23,6 +25,7 @@ from notification_service.domain import (
     RecordSent,
 )
 from notification_service.mailer import Mailer
+from notification_service.metrics import EmailMetrics
 from notification_service.outbox import Pending, utc_now
 from notification_service.recorder import Recorder
 
@@ -58,6 +61,7 @@ class Dispatcher:
         pace: Pace | None = None,
         now: Callable[[], datetime] = utc_now,
         random: Random | None = None,
+        metrics: EmailMetrics | None = None,
     ) -> None:
         self._recorder = recorder
         self._delivery = delivery
@@ -68,6 +72,7 @@ class Dispatcher:
         self._pace = pace or Pace()
         self._now = now
         self._random = random or Random()
+        self._metrics = metrics or EmailMetrics(Metrics())
 
     async def dispatch(self, pending: Sequence[Pending], confirm: Confirm) -> None:
         """Attempt each once; the mails of one order one after the other, in the order of their requests.
@@ -109,7 +114,9 @@ class Dispatcher:
             ),
             _span(pending) as span,
         ):
+            began = time.perf_counter()
             outcome = await self._delivery.attempt(pending.request, mailer)
+            self._metrics.attempted(outcome, time.perf_counter() - began)
             # A crash between the server's acceptance and this append (or a database that stays away until
             # the process ends, or another sender that took over meanwhile) makes the mail go out again: SMTP
             # takes part in no transaction, and the other order would lose mails instead. The second copy has the

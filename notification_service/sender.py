@@ -11,6 +11,7 @@ from chassis.database import is_transient
 from chassis.leader import LeaderSession, open_leader_session
 from chassis.logging import get_logger
 from chassis.loop_worker import LoopWorker
+from chassis.metrics import Metrics
 from chassis.service import Health, Role
 from chassis.store import EventStore
 from chassis.wakeup import Wakeup
@@ -18,6 +19,7 @@ from notification_service.breaker import Breaker
 from notification_service.delivery import Delivery
 from notification_service.dispatch import Dispatcher, Pace
 from notification_service.mailer import Mailer
+from notification_service.metrics import EmailMetrics
 from notification_service.outbox import Outbox, utc_now
 from notification_service.queries import NotificationQueries
 from notification_service.recorder import Recorder
@@ -56,6 +58,7 @@ class Sender(LoopWorker):
         batch: int = 100,
         look_again: float = 1.0,
         now: Callable[[], datetime] = utc_now,
+        metrics: Metrics | None = None,
     ) -> None:
         """`url` is for a session of the sender's own; `projected` tells that the read model has moved, and
         every `look_again` seconds it is looked at anyway (for what comes due, and for other processes)."""
@@ -63,9 +66,19 @@ class Sender(LoopWorker):
         self._url = url
         self._outbox = Outbox(queries, store, now)
         self._breaker = breaker or Breaker(Backoff(initial=0.5, maximum=60.0))
+        measured = EmailMetrics(metrics or Metrics())
+        measured.watch_breaker(self._breaker)
         recorder = Recorder(store, self._stopping)
         self._dispatcher = Dispatcher(
-            recorder, delivery, mailer, self._breaker, self._stopping, self._beat, pace=pace, now=now
+            recorder,
+            delivery,
+            mailer,
+            self._breaker,
+            self._stopping,
+            self._beat,
+            pace=pace,
+            now=now,
+            metrics=measured,
         )
         self._projected = projected
         self._batch = batch

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import grpc
 import typer
@@ -13,7 +14,9 @@ from chassis.database import Pool, open_pool
 from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
+from chassis.metrics import Metrics
 from chassis.probe import DatabaseProbe
+from chassis.process_metrics import process_metrics, watch_pools
 from chassis.projector import Projector
 from chassis.reading import open_reading_pool
 from chassis.relay import Relay
@@ -50,12 +53,18 @@ CATALOGUE = Feed(
 )
 
 
-def consumers(pool: Pool, store: EventStore, kafka: str, inventory: Topic = INVENTORY) -> list[Consumer]:
+def consumers(
+    pool: Pool,
+    store: EventStore,
+    kafka: str,
+    inventory: Topic = INVENTORY,
+    metrics: Metrics | None = None,
+) -> list[Consumer]:
     """What hears inventory: the saga, and the catalogue (each version of it in a group of its own)."""
-    feed = handler_for(CATALOGUE.model)
+    make = partial(Consumer, bootstrap_servers=kafka, metrics=metrics)
     return [
-        Consumer(saga.name, [inventory], INVENTORY_EVENTS, saga, pool, store, bootstrap_servers=kafka),
-        Consumer(CATALOGUE.consumer, [inventory], INVENTORY_EVENTS, feed, pool, bootstrap_servers=kafka),
+        make(saga.name, [inventory], INVENTORY_EVENTS, saga, pool, store),
+        make(CATALOGUE.consumer, [inventory], INVENTORY_EVENTS, handler_for(CATALOGUE.model), pool),
     ]
 
 
@@ -78,34 +87,44 @@ DEFINITION = ServiceDefinition(
 async def service(settings: OrderSettings) -> AsyncIterator[Sequence[Worker]]:
     """Opens the resources, yields the workers of all roles, closes the resources."""
     database, kafka = settings.database_url, settings.kafka_bootstrap_servers
+    metrics = process_metrics(DEFINITION.name)
     async with (
         open_pool(database, name="order-service", max_size=8) as pool,
         open_reading_pool(
             database, name="order-service-queries", max_size=4, read_models=DEFINITION.read_models
         ) as reading,
         shared_wakeup(database) as wakeup,
-        EventStore(pool, ORDER_EVENTS, wakeup=wakeup) as store,
+        EventStore(pool, ORDER_EVENTS, wakeup=wakeup, metrics=metrics) as store,
         open_channel(settings.inventory_grpc_target, timeout=INVENTORY_DEADLINE) as inventory,
     ):
         queries, history = OrderQueries(reading), OrderHistory(store)
         prices = Prices(CatalogueQueries(reading), InventoryStub(inventory))
-        projector, heard = Projector(store, ORDERS_MODEL, pool), consumers(pool, store, kafka)
+        watch_pools(metrics, pool, reading)
+        projector = Projector(store, ORDERS_MODEL, pool, metrics=metrics)
+        heard = consumers(pool, store, kafka, metrics=metrics)
         hears, catalogue = heard
         resources = OrderResources(
             OrderCommands(store, prices, history), queries, history, projector.projected
         )
         yield [
             DatabaseProbe(database),
-            Relay(pool, database, store, ORDERS, "/order-service", kafka),
+            Relay(pool, database, store, ORDERS, "/order-service", kafka, metrics=metrics),
             hears,
             BuildFirst(catalogue, CATALOGUE, pool, database, kafka),
             BuildFirst(projector, ORDERS_FEED, pool, database, kafka),
-            HttpServer(http_app(resources, heard), host=settings.http_host, port=settings.http_port),
-            grpc_server(settings, queries),
+            HttpServer(
+                http_app(resources, heard, metrics),
+                host=settings.http_host,
+                port=settings.http_port,
+                metrics=metrics,
+            ),
+            grpc_server(settings, queries, metrics),
         ]
 
 
-def http_app(resources: OrderResources, heard: Sequence[Consumer] = ()) -> FastAPI:
+def http_app(
+    resources: OrderResources, heard: Sequence[Consumer] = (), metrics: Metrics | None = None
+) -> FastAPI:
     """The routes with what they need; `heard` is described in /asyncapi.json."""
     app = create_app(
         "Millrace orders",
@@ -113,18 +132,19 @@ def http_app(resources: OrderResources, heard: Sequence[Consumer] = ()) -> FastA
         description="Orders: placing, following, cancelling, shipping.",
         refusals=http.REFUSALS,
         asyncapi=lambda: asyncapi(heard, title="Millrace orders"),
+        metrics=metrics,
     )
     app.state.resources = resources
     return app
 
 
-def grpc_server(settings: OrderSettings, queries: OrderQueries) -> GrpcServer:
+def grpc_server(settings: OrderSettings, queries: OrderQueries, metrics: Metrics) -> GrpcServer:
     """The gRPC door."""
 
     def register(server: grpc.aio.Server) -> None:
         add_OrdersServicer_to_server(OrdersServicer(queries), server)
 
-    return GrpcServer(register, host=settings.grpc_host, port=settings.grpc_port)
+    return GrpcServer(register, host=settings.grpc_host, port=settings.grpc_port, metrics=metrics)
 
 
 def cli() -> typer.Typer:

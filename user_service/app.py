@@ -13,8 +13,10 @@ from chassis.database import open_pool
 from chassis.definition import Feed, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
+from chassis.metrics import Metrics
 from chassis.migrations import Migrations
 from chassis.probe import DatabaseProbe
+from chassis.process_metrics import process_metrics, watch_pools
 from chassis.projector import Projector
 from chassis.reading import open_reading_pool
 from chassis.relay import Relay
@@ -53,6 +55,7 @@ DEFINITION = ServiceDefinition(
 async def service(settings: UserSettings) -> AsyncIterator[Sequence[Worker]]:
     """Opens the resources, yields the workers of all roles, closes the resources."""
     privacy = Privacy(settings.master_key)
+    metrics = process_metrics(DEFINITION.name)
     async with (
         open_pool(settings.database_url, name="user-service", max_size=8) as pool,
         open_reading_pool(
@@ -62,29 +65,37 @@ async def service(settings: UserSettings) -> AsyncIterator[Sequence[Worker]]:
             read_models=DEFINITION.read_models,
         ) as reading,
         shared_wakeup(settings.database_url) as wakeup,
-        EventStore(pool, USER_EVENTS, wakeup=wakeup) as store,
+        EventStore(pool, USER_EVENTS, wakeup=wakeup, metrics=metrics) as store,
     ):
-        projector = Projector(store, USERS_FEED.model, pool)
+        watch_pools(metrics, pool, reading)
+        projector = Projector(store, USERS_FEED.model, pool, metrics=metrics)
         app = http_app(
             UserResources(
                 commands=UserCommands(store, PrivacyKeys(pool, privacy), privacy),
                 queries=UserQueries(reading, privacy),
                 projected=projector.projected,
-            )
+            ),
+            metrics,
         )
         contacts = CurrentContacts(EventStore(reading, USER_EVENTS), PrivacyKeys(reading, privacy))
         yield [
             DatabaseProbe(settings.database_url),
             Relay(
-                pool, settings.database_url, store, USERS, "/user-service", settings.kafka_bootstrap_servers
+                pool,
+                settings.database_url,
+                store,
+                USERS,
+                "/user-service",
+                settings.kafka_bootstrap_servers,
+                metrics=metrics,
             ),
             BuildFirst(projector, USERS_FEED, pool, settings.database_url, settings.kafka_bootstrap_servers),
-            HttpServer(app, host=settings.http_host, port=settings.http_port),
-            grpc_server(settings, contacts),
+            HttpServer(app, host=settings.http_host, port=settings.http_port, metrics=metrics),
+            grpc_server(settings, contacts, metrics),
         ]
 
 
-def http_app(resources: UserResources) -> FastAPI:
+def http_app(resources: UserResources, metrics: Metrics | None = None) -> FastAPI:
     """The routes with what they need."""
     app = create_app(
         TITLE,
@@ -92,18 +103,19 @@ def http_app(resources: UserResources) -> FastAPI:
         description="Who takes part, and how to reach them.",
         refusals=http.REFUSALS,
         asyncapi=lambda: asyncapi([], title=TITLE),  # listens to nobody
+        metrics=metrics,
     )
     app.state.resources = resources
     return app
 
 
-def grpc_server(settings: UserSettings, contacts: CurrentContacts) -> GrpcServer:
+def grpc_server(settings: UserSettings, contacts: CurrentContacts, metrics: Metrics) -> GrpcServer:
     """The gRPC door."""
 
     def register(server: grpc.aio.Server) -> None:
         add_UsersServicer_to_server(UsersServicer(contacts), server)
 
-    return GrpcServer(register, host=settings.grpc_host, port=settings.grpc_port)
+    return GrpcServer(register, host=settings.grpc_host, port=settings.grpc_port, metrics=metrics)
 
 
 def cli() -> typer.Typer:

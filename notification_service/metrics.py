@@ -1,0 +1,54 @@
+"""What is measured of e-mails: attempts, by what came of them, and whether any go out at all."""
+
+from typing import Final
+
+from chassis.metrics import SECONDS, Metrics
+from notification_service.breaker import Breaker
+from notification_service.delivery import Deferred, Hopeless, Outage, Outcome, Sent
+
+SENT: Final = "sent"
+DELAYED: Final = "delayed"
+FAILED: Final = "failed"
+
+_WORDS: Final[dict[type[Outcome], str]] = {Sent: SENT, Outage: DELAYED, Deferred: DELAYED, Hopeless: FAILED}
+
+
+class EmailMetrics:
+    """Of the sender in this process. No label comes from a message: reasons are those of domain.py."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._attempts = metrics.counter(
+            "millrace_email_attempts_total",
+            "Attempts to deliver an e-mail, by what came of them; the reason is empty for those sent",
+            ("outcome", "reason"),
+        )
+        seconds = metrics.histogram(
+            "millrace_email_attempt_duration_seconds",
+            "An attempt: the address from the user service, and the mail server's answer",
+            ("outcome",),
+            buckets=(*SECONDS, 30.0),
+        )
+        self._seconds = {word: seconds.labels(word) for word in (SENT, DELAYED, FAILED)}
+
+    def attempted(self, outcome: Outcome, seconds: float) -> None:
+        """An attempt came to this end."""
+        word = _WORDS[type(outcome)]
+        reason = "" if isinstance(outcome, Sent) else outcome.reason
+        self._attempts.labels(word, reason).inc()
+        self._seconds[word].observe(seconds)
+
+    def watch_breaker(self, breaker: Breaker) -> None:
+        """From here on tell whether it is open."""
+        self._metrics.watch(
+            "gauge",
+            "millrace_email_breaker_open",
+            "1 while nobody can be written to, and one e-mail at a time is tried",
+            lambda: float(breaker.open),
+        )
+        self._metrics.watch(
+            "counter",
+            "millrace_email_breaker_trips_total",
+            "Attempts that met an outage of the mail server or the user service",
+            lambda: breaker.trips,
+        )
