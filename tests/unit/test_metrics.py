@@ -1,0 +1,309 @@
+"""Metrics: what is told at /metrics, of whom, and under which labels."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import httpx
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from chassis.backoff import Backoff
+from chassis.http.app import create_app
+from chassis.http.health import HealthEndpoints, health_only
+from chassis.metrics import Metrics
+from chassis.process_metrics import EventLoopLag, process_metrics, watch_workers
+from chassis.relay import Relay
+from chassis.service import Health
+from chassis.store.metrics import AppendMetrics
+from chassis.store.model import Appended, AppendTimeout, EventIdsReused, WrongExpectedVersion
+from chassis.topics import Topic
+from notification_service.breaker import Breaker
+from notification_service.delivery import Deferred, Hopeless, Outage, Outcome, Sent
+from notification_service.metrics import EmailMetrics
+from tests.support import eventually
+from tests.unit.http_kit import CUSTOMER, KEY, ORDER, Thing, router
+
+HTTP_COUNT = "millrace_http_request_duration_seconds_count"
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.3"
+
+
+def value(metrics: Metrics, sample: str, **labels: str) -> float | None:
+    """One sample; None when it is not told."""
+    return metrics.registry.get_sample_value(sample, labels)
+
+
+def labels_of(metrics: Metrics, name: str) -> list[dict[str, str]]:
+    """The labels of all samples of that name."""
+    return [
+        dict(one.labels)
+        for family in metrics.registry.collect()
+        for one in family.samples
+        if one.name == name
+    ]
+
+
+@asynccontextmanager
+async def door(metrics: Metrics, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """The HTTP door of a service: its routes behind the health paths."""
+    app = create_app("Test", router, metrics=metrics, **options)
+    app.state.thing = Thing()
+    transport = httpx.ASGITransport(HealthEndpoints(app, dict, metrics))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        yield http
+
+
+# -- requests
+
+
+async def test_a_request_is_counted_under_its_routes_template_and_never_under_its_path() -> None:
+    metrics = Metrics()
+    async with door(metrics) as http:
+        await http.post("/orders/0199a5f0-7c3e-7d52-9f61-3a0b5d1c7e42/cancel", headers=CUSTOMER)
+        await http.post("/orders/0199a5f0-0000-7d52-9f61-3a0b5d1c7e42/cancel", headers=CUSTOMER)
+
+    assert labels_of(metrics, HTTP_COUNT) == [
+        {"method": "POST", "route": "/orders/{order_id}/cancel", "status": "2xx"}
+    ]
+    assert value(metrics, HTTP_COUNT, method="POST", route="/orders/{order_id}/cancel", status="2xx") == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "status"),
+    [
+        ("GET", "/who", "/who", "2xx"),
+        ("GET", "/numbers?limit=x", "/numbers", "4xx"),
+        ("GET", "/raise/unexpected", "/raise/{what}", "5xx"),
+        ("GET", "/raise/database-down", "/raise/{what}", "5xx"),
+        ("GET", "/wp-login.php", "unmatched", "4xx"),
+        ("DELETE", "/who", "/who", "4xx"),
+    ],
+)
+async def test_a_request_is_counted_by_the_class_of_its_status(
+    method: str, path: str, route: str, status: str
+) -> None:
+    metrics = Metrics()
+    async with door(metrics) as http:
+        await http.request(method, path)
+
+    assert labels_of(metrics, HTTP_COUNT) == [{"method": method, "route": route, "status": status}]
+
+
+async def test_a_body_that_is_refused_before_routing_is_counted_too() -> None:
+    metrics = Metrics()
+    async with door(metrics, body_limit=10) as http:
+        await http.post("/orders", json=ORDER, headers={**CUSTOMER, **KEY})
+
+    assert labels_of(metrics, HTTP_COUNT) == [{"method": "POST", "route": "unmatched", "status": "4xx"}]
+
+
+async def test_what_clients_invent_makes_no_new_label() -> None:
+    metrics = Metrics()
+    async with door(metrics) as http:
+        for number in range(20):
+            await http.request(f"BREW{number}", f"/{number}")
+
+    assert len(labels_of(metrics, HTTP_COUNT)) == 1
+
+
+async def test_a_request_is_in_flight_until_it_is_answered() -> None:
+    metrics = Metrics()
+    async with door(metrics) as http:
+        waiting = asyncio.create_task(http.post("/thing/settle", headers={"Prefer": "wait=5"}))
+        await eventually(lambda: value(metrics, "millrace_http_requests_in_flight") == 1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+
+    assert value(metrics, "millrace_http_requests_in_flight") == 0
+    assert labels_of(metrics, HTTP_COUNT) == [
+        {"method": "POST", "route": "/thing/settle", "status": "unanswered"}
+    ]
+
+
+async def test_health_and_metrics_do_not_count_themselves_and_are_not_described() -> None:
+    metrics = Metrics()
+    async with door(metrics) as http:
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert (await http.get(path)).status_code == 200
+        assert labels_of(metrics, HTTP_COUNT) == []
+        assert "/metrics" not in (await http.get("/openapi.json")).json()["paths"]
+
+
+# -- the page
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "parse"),
+    [
+        ("", "text/plain; version=0.0.4", parse_text),
+        ("text/html", "text/plain; version=0.0.4", parse_text),
+        (OPENMETRICS, "application/openmetrics-text; version=1.0.0", parse_openmetrics),
+    ],
+)
+async def test_the_page_has_the_format_that_is_asked_for(accept: str, content_type: str, parse: Any) -> None:
+    metrics = process_metrics("test-service")
+    async with door(metrics) as http:
+        await http.get("/who")
+        page = await http.get("/metrics", headers={"Accept": accept})
+
+    assert page.headers["content-type"].startswith(content_type)
+    told = {one.name: one.value for family in parse(page.text) for one in family.samples}
+    assert told[HTTP_COUNT] == 1
+    assert told["millrace_build_info"] == 1
+    assert not [name for name in told if name.endswith("_created")]
+
+
+async def test_a_process_without_routes_has_the_page_too() -> None:
+    metrics = process_metrics("test-service")
+    transport = httpx.ASGITransport(HealthEndpoints(health_only, dict, metrics))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        page = await http.get("/metrics")
+
+    assert "millrace_build_info{" in page.text
+    assert 'service="test-service"' in page.text
+
+
+# -- families
+
+
+def test_two_components_of_a_kind_share_a_family() -> None:
+    metrics = Metrics()
+    for consumer in ("saga", "catalogue"):
+        metrics.counter("millrace_batches_total", "Batches", ["consumer"]).labels(consumer).inc()
+        metrics.watch("gauge", "millrace_partitions", "Partitions", lambda: 3.0, consumer=consumer)
+
+    assert metrics.render()[0].count(b"# TYPE millrace_partitions gauge") == 1
+    assert value(metrics, "millrace_batches_total", consumer="saga") == 1
+    assert value(metrics, "millrace_partitions", consumer="catalogue") == 3
+
+
+def test_two_services_in_one_process_see_nothing_of_each_other() -> None:
+    one, other = process_metrics("one-service"), process_metrics("other-service")
+    one.counter("millrace_batches_total", "Batches").inc()
+    other.counter("millrace_batches_total", "Batches")
+
+    assert (value(one, "millrace_batches_total"), value(other, "millrace_batches_total")) == (1, 0)
+
+
+def test_a_number_that_is_not_there_now_is_not_told() -> None:
+    metrics = Metrics()
+    position: int | None = None
+    metrics.watch("gauge", "millrace_position", "Where it is", lambda: position)
+
+    assert value(metrics, "millrace_position") is None
+    position = 7
+    assert value(metrics, "millrace_position") == 7
+
+
+def test_a_family_is_of_one_kind_and_has_its_labels() -> None:
+    metrics = Metrics()
+    metrics.counter("millrace_batches_total", "Batches")
+    metrics.watch("gauge", "millrace_position", "Where it is", lambda: 0.0, topic="t")
+
+    with pytest.raises(TypeError, match="millrace_batches_total is a counter"):
+        metrics.gauge("millrace_batches_total", "Batches")
+    with pytest.raises(ValueError, match="millrace_position has the labels"):
+        metrics.watch("gauge", "millrace_position", "Where it is", lambda: 0.0, group="g")
+
+
+# -- components
+
+
+def test_an_append_is_counted_by_what_became_of_it() -> None:
+    metrics = Metrics()
+    appends = AppendMetrics(metrics)
+    appends.answered([Appended("s", 3, 10, replayed=False)], 3, 0.002)
+    appends.answered([Appended("s", 3, 10, replayed=True)], 3, 0.002)
+    for error in (
+        WrongExpectedVersion("s", 1, 2),
+        EventIdsReused("s"),
+        AppendTimeout("late"),
+        asyncio.CancelledError(),
+        RuntimeError("else"),
+    ):
+        appends.failed(error, 0.01)
+
+    told = ("appended", "replayed", "conflict", "ids_reused", "timeout", "cancelled", "failed")
+    assert [value(metrics, "millrace_appends_total", outcome=one) for one in told] == [1] * len(told)
+    assert value(metrics, "millrace_append_events_total") == 3, "a repeat adds no events"
+    assert value(metrics, "millrace_append_duration_seconds_count") == len(told)
+
+
+def test_a_relay_is_in_one_state_and_tells_no_position_before_it_leads() -> None:
+    metrics = Metrics()
+    # Nothing connects before it runs.
+    Relay(cast(Any, None), "", cast(Any, None), Topic("orders.events"), "/x", "nowhere:1", metrics=metrics)
+
+    states = {
+        labels["state"]: value(metrics, "millrace_relay_state", **labels)
+        for labels in labels_of(metrics, "millrace_relay_state")
+    }
+    assert states["starting"] == 1
+    assert sum(state or 0 for state in states.values()) == 1
+    assert {"no_kafka", "topic_lost", "blocked"} <= states.keys()
+    assert labels_of(metrics, "millrace_relay_position") == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word", "reason"),
+    [
+        (Sent("<id>"), "sent", ""),
+        (Outage("mail_server_unavailable", "refused ada@example.com"), "delayed", "mail_server_unavailable"),
+        (Deferred("recipient_deferred", "ada@example.com"), "delayed", "recipient_deferred"),
+        (Hopeless("unknown_customer"), "failed", "unknown_customer"),
+    ],
+)
+def test_an_email_is_counted_by_what_came_of_the_attempt(outcome: Outcome, word: str, reason: str) -> None:
+    metrics = Metrics()
+    EmailMetrics(metrics).attempted(outcome, 0.2)
+
+    assert value(metrics, "millrace_email_attempts_total", outcome=word, reason=reason) == 1
+    assert value(metrics, "millrace_email_attempt_duration_seconds_count", outcome=word) == 1
+    assert "ada@" not in metrics.render()[0].decode()
+
+
+def test_the_breaker_of_the_mails_shows() -> None:
+    metrics = Metrics()
+    breaker = Breaker(Backoff(initial=60.0, maximum=60.0))
+    EmailMetrics(metrics).watch_breaker(breaker)
+
+    assert value(metrics, "millrace_email_breaker_open") == 0
+    breaker.trip("mail_server_unavailable")
+    assert value(metrics, "millrace_email_breaker_open") == 1
+    assert value(metrics, "millrace_email_breaker_trips_total") == 1
+
+
+# -- the process
+
+
+async def test_an_event_loop_that_is_held_shows() -> None:
+    metrics = Metrics()
+    lag = EventLoopLag(metrics, interval=0.01)
+    task = asyncio.create_task(lag.run())
+    await eventually(lambda: value(metrics, "millrace_event_loop_lag_seconds_count"))
+    time.sleep(0.3)  # noqa: ASYNC251 - this is the fault
+    await eventually(lambda: (value(metrics, "millrace_event_loop_lag_seconds_sum") or 0) > 0.25)
+    await lag.stop()
+    await task
+
+
+def test_the_health_of_the_workers_is_told() -> None:
+    class Sick:
+        name = "relay orders.events"
+        role = None
+
+        async def run(self) -> None: ...
+
+        async def stop(self) -> None: ...
+
+        def health(self) -> Health:
+            return Health(alive=True, ready=False, detail="no kafka")
+
+    metrics = Metrics()
+    watch_workers(metrics, [Sick()])
+
+    assert value(metrics, "millrace_worker_alive", worker="relay orders.events") == 1
+    assert value(metrics, "millrace_worker_ready", worker="relay orders.events") == 0
