@@ -1,0 +1,376 @@
+"""From measured paths and what is remembered of them to the document. Pure but for the memory that it is given."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from infra.board import document, words
+from infra.board.answer import answer
+from infra.board.declared import Declared
+from infra.board.document import Eta, Partition, Path, Stage, StageKind, State
+from infra.board.happenings import Happenings
+from infra.board.path import Measure, MeasuredPath, MeasuredStage, measure, newest_cursor
+from infra.board.raw import CopyRow, GroupView, KafkaView, StoreView, Views
+from infra.board.states import Judge, Verdict, of_all, worst
+
+SHOWN_PARKED = 100
+"""Parked streams that are listed; all of them are counted."""
+
+
+class Assembler:
+    """Makes a Board of each pass, and remembers what states need to be told."""
+
+    def __init__(self, declared: Declared, started_at: datetime) -> None:
+        self._declared = declared
+        self._started_at = started_at
+        self._judge = Judge()
+        self._happenings = Happenings()
+        self._number = 0
+
+    def board(self, views: Views, *, took: float) -> document.Board:
+        """The document of one pass; call it once for each, in order."""
+        self._number += 1
+        measured = measure(views, self._declared)
+        stages = self._stages(measured, views)
+        parked = _parked_streams(views.stores)
+        paths = [self._path(one, stages, parked, views) for one in measured]
+        sources = _sources(views)
+        self._happenings.observe(views)
+        return document.Board(
+            at=views.wall,
+            started_at=self._started_at,
+            number=self._number,
+            took=took,
+            answer=answer(views.wall, paths, sources),
+            sources=sources,
+            paths=paths,
+            relays=_relays(views.stores, self._declared),
+            topics=self._topics(views, stages),
+            groups=self._groups(views.kafka),
+            parked=[
+                document.ParkedErrors(
+                    service=store.service,
+                    consumer=row.consumer,
+                    error_class=row.error_class,
+                    streams=row.streams,
+                    events=row.events,
+                    oldest=row.oldest,
+                )
+                for store in views.stores.values()
+                for row in store.parked_counts
+            ],
+            parked_streams=_listed_parked(views.stores),
+            builds=[
+                self._build(store, copy, views)
+                for store in views.stores.values()
+                for copy in store.copies
+                if copy.copy == "next"
+            ],
+            marks=self._happenings.marks,
+        )
+
+    def _stages(self, paths: Sequence[MeasuredPath], views: Views) -> dict[str, tuple[Stage, Verdict]]:
+        """Each stage once, also when several paths share it."""
+        stages: dict[str, tuple[Stage, Verdict]] = {}
+        keys: set[str] = set()
+        for path in paths:
+            for one in path.stages:
+                keys |= {one.key, *(f"{one.key} {part.partition}" for part in one.partitions)}
+                if one.key not in stages:
+                    stages[one.key] = self._stage(one, views)
+        self._judge.forget(keys)
+        return stages
+
+    def _stage(self, one: MeasuredStage, views: Views) -> tuple[Stage, Verdict]:
+        verdicts = [
+            self._judge.observe(f"{one.key} {part.partition}", part, views.at) for part in one.partitions
+        ]
+        total = self._judge.observe(one.key, one.total, views.at)
+        state = of_all(total, verdicts)
+        event = next(
+            (
+                part.event
+                for part, verdict in zip(one.partitions, verdicts, strict=True)
+                if verdict.state is state and state is State.STUCK and part.event
+            ),
+            one.total.event,
+        )
+        measured = one.total
+        stage = Stage(
+            kind=one.kind,
+            name=one.name,
+            state=state,
+            text=words.described(
+                state,
+                measured.pending,
+                measured.age,
+                event=event,
+                expected=total.eta,
+                net=total.net_rate,
+                lost=measured.lost,
+                alive=measured.alive,
+            ),
+            age=measured.age,
+            pending=measured.pending,
+            rate_in=total.rate_in,
+            rate_out=total.rate_out,
+            since=total.since,
+            as_of=_moment(measured.at, views),
+            head=measured.passed,
+            eta=total.eta,
+            event=event,
+            partitions=[
+                _partition(part, verdict) for part, verdict in zip(one.partitions, verdicts, strict=True)
+            ],
+        )
+        return stage, total
+
+    def _path(
+        self,
+        one: MeasuredPath,
+        stages: Mapping[str, tuple[Stage, Verdict]],
+        parked: Mapping[tuple[str, str], int],
+        views: Views,
+    ) -> Path:
+        mine = [stages[stage.key] for stage in one.stages]
+        ends = _counted(mine)
+        ages = [stage.age for stage, _ in ends]
+        known = [age for age in ages if age is not None]
+        age = max(known, default=None) if known else None
+        slowest = max(
+            (stage for stage, _ in mine if stage.age), key=lambda stage: stage.age or 0.0, default=None
+        )
+        state = worst(stage.state for stage, _ in mine)
+        pending = [stage.pending for stage, _ in ends]
+        nets = [verdict.net_rate for _, verdict in ends if verdict.net_rate is not None]
+        shown = [
+            stage.model_copy(update={"slowest": True}) if stage is slowest else stage for stage, _ in mine
+        ]
+        consumer = one.group or ""
+        waiting = (
+            sum(count for count in pending if count is not None)
+            if any(p is not None for p in pending)
+            else None
+        )
+        return Path(
+            id=one.id,
+            service=one.projection.service,
+            projection=one.projection.name,
+            kind=one.projection.kind,
+            version=one.version,
+            source=one.source,
+            topic=one.topic,
+            group=one.group,
+            state=state,
+            text=words.described(state, waiting, age),
+            age=age,
+            pending=waiting,
+            net_rate=sum(nets) if nets else None,
+            eta=_longest([verdict.eta for _, verdict in ends]),
+            held_at=slowest.kind if slowest else None,
+            parked_streams=parked.get((one.projection.service, consumer), 0),
+            stages=shown,
+        )
+
+    def _topics(self, views: Views, stages: Mapping[str, tuple[Stage, Verdict]]) -> list[document.Topic]:
+        kafka = views.kafka
+        if kafka is None:
+            return []
+        names = sorted({*self._declared.topics.values(), *kafka.topics})
+        return [_topic(name, kafka, stages.get(f"topic {name}")) for name in names]
+
+    def _groups(self, kafka: KafkaView | None) -> list[document.Group]:
+        return [
+            _group(name, group, self._declared, self._happenings.rebalances(name))
+            for name, group in sorted(kafka.groups.items() if kafka else ())
+        ]
+
+    def _build(self, store: StoreView, copy: CopyRow, views: Views) -> document.Build:
+        key = f"build {store.service}/{copy.model}/{copy.version}"
+        pending = max(0, store.head - copy.position)
+        own = copy.consumer is None
+        seen = Measure(
+            at=store.at,
+            visible=own,
+            arrived=store.head,
+            passed=copy.position,
+            pending=pending,
+            alive=copy.building,
+        )
+        verdict = self._happenings.judge.observe(key, seen, views.at)
+        fraction = copy.position / store.head if own and store.head else None
+        return document.Build(
+            service=store.service,
+            model=copy.model,
+            version=copy.version,
+            copy_="next",
+            building=copy.building,
+            built=copy.built_at is not None,
+            began_at=copy.began_at,
+            position=copy.position,
+            fraction=None if fraction is None else min(1.0, fraction),
+            rate=verdict.rate_out,
+            eta=verdict.eta,
+        )
+
+
+def _counted(stages: Sequence[tuple[Stage, Verdict]]) -> list[tuple[Stage, Verdict]]:
+    """What tells how far the end of a path is behind: the relay and the end. The offsets in Kafka tell what the consumer
+    would read again; they count only where there are no rows."""
+    by_rows = any(stage.kind is StageKind.READ_MODEL for stage, _ in stages)
+    skipped = {StageKind.STORE, StageKind.TOPIC} | ({StageKind.CONSUMER} if by_rows else set())
+    return [one for one in stages if one[0].kind not in skipped]
+
+
+def _longest(etas: Sequence[Eta | None]) -> Eta | None:
+    known = [eta for eta in etas if eta is not None]
+    if not known:
+        return None
+    highs = [eta.high for eta in known]
+    high = None if any(one is None for one in highs) else max(one for one in highs if one is not None)
+    return Eta(low=max(eta.low for eta in known), high=high)
+
+
+def _partition(part: Measure, verdict: Verdict) -> Partition:
+    return Partition(
+        partition=part.partition or 0,
+        state=verdict.state,
+        text=words.described(
+            verdict.state,
+            part.pending,
+            part.age,
+            event=part.event,
+            expected=verdict.eta,
+            net=verdict.net_rate,
+            lost=part.lost,
+            alive=part.alive,
+        ),
+        age=part.age,
+        pending=part.pending,
+        rate_in=verdict.rate_in,
+        rate_out=verdict.rate_out,
+        passed=part.passed,
+        log_start=part.floor,
+        log_end=part.arrived,
+        member=part.member,
+        since=verdict.since,
+        eta=verdict.eta,
+        event=part.event,
+    )
+
+
+def _moment(at: float | None, views: Views) -> datetime | None:
+    return None if at is None else views.wall + timedelta(seconds=at - views.at)
+
+
+def _sources(views: Views) -> list[document.Source]:
+    sources = []
+    for name, seen in views.seen.items():
+        service = name.removeprefix("postgres-")
+        offset, error = views.clocks.get(service, (None, None))
+        store = views.stores.get(service)
+        trip = (
+            views.kafka.round_trip if name == "kafka" and views.kafka else store.round_trip if store else None
+        )
+        sources.append(
+            document.Source(
+                name=name,
+                seen=seen.fresh,
+                as_of=_moment(seen.at, views),
+                age=None if seen.at is None else max(0.0, views.at - seen.at),
+                problem=seen.problem,
+                round_trip=trip,
+                clock_offset=offset,
+                clock_error=error,
+            )
+        )
+    return sources
+
+
+def _parked_streams(stores: Mapping[str, StoreView]) -> dict[tuple[str, str], int]:
+    counts: dict[tuple[str, str], int] = {}
+    for store in stores.values():
+        for row in store.parked_counts:
+            key = (store.service, row.consumer)
+            counts[key] = counts.get(key, 0) + row.streams
+    return counts
+
+
+def _listed_parked(stores: Mapping[str, StoreView]) -> list[document.ParkedStream]:
+    rows = [(store.service, row) for store in stores.values() for row in store.parked]
+    rows.sort(key=lambda one: -one[1].age)
+    return [
+        document.ParkedStream(
+            service=service,
+            consumer=row.consumer,
+            stream_id=row.stream_id,
+            events=row.events,
+            oldest=row.age,
+            event_type=row.event_type,
+            error_class=row.error_class,
+            error=row.error,
+            attempts=row.attempts,
+        )
+        for service, row in rows[:SHOWN_PARKED]
+    ]
+
+
+def _relays(stores: Mapping[str, StoreView], declared: Declared) -> list[document.Relay]:
+    relays = []
+    for service, topic in declared.topics.items():
+        store = stores.get(service)
+        cursor = newest_cursor(store, topic) if store else None
+        if store is None or cursor is None:
+            continue
+        filling = cursor.republish_until > cursor.position
+        relays.append(
+            document.Relay(
+                service=service,
+                topic=topic,
+                leader=cursor.leader,
+                standing_by=cursor.standing_by,
+                fencing_token=cursor.fencing_token,
+                position=cursor.position,
+                head=store.head,
+                republish_until=cursor.republish_until if filling else None,
+            )
+        )
+    return relays
+
+
+def _topic(name: str, kafka: KafkaView, stage: tuple[Stage, Verdict] | None) -> document.Topic:
+    view = kafka.topics.get(name)
+    starts, ends = (dict(view.starts), dict(view.ends)) if view else ({}, {})
+    margins = [
+        offset - starts.get(partition, 0)
+        for group in kafka.groups.values()
+        for (topic, partition), offset in group.commits.items()
+        if topic == name and partition in ends
+    ]
+    return document.Topic(
+        name=name,
+        id=str(view.id) if view and view.id else None,
+        exists=view is not None,
+        log_starts=starts,
+        log_ends=ends,
+        rate=stage[1].rate_in if stage else None,
+        margin=min(margins, default=None),
+    )
+
+
+def _group(name: str, group: GroupView, declared: Declared, rebalances: int) -> document.Group:
+    service = name.partition("-service.")[0]
+    members = []
+    for member in group.members:
+        partitions: dict[str, list[int]] = {}
+        for topic, partition in sorted(member.partitions):
+            partitions.setdefault(topic, []).append(partition)
+        members.append(
+            document.Member(id=member.id, client=member.client, host=member.host, partitions=partitions)
+        )
+    return document.Group(
+        name=name,
+        service=service if service in declared.topics else None,
+        state=group.state,
+        members=members,
+        rebalances=rebalances,
+    )

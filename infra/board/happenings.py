@@ -1,0 +1,88 @@
+"""What happened between two looks: rebalances, new leaders, topics that were replaced, servers that went and came."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from infra.board.document import Mark
+from infra.board.path import REBALANCING, newest_cursor
+from infra.board.raw import MemberView, TopicPartition, Views
+from infra.board.states import Judge
+
+KEPT = 200
+
+
+class Happenings:
+    """Compares each pass with the one before."""
+
+    def __init__(self) -> None:
+        self.judge = Judge()  # for builds: their keys come and go apart from the paths'
+        self._marks: deque[Mark] = deque(maxlen=KEPT)
+        self._rebalances: Counter[str] = Counter()
+        self._before: Views | None = None
+
+    @property
+    def marks(self) -> list[Mark]:
+        """The latest ones, oldest first."""
+        return list(self._marks)
+
+    def rebalances(self, group: str) -> int:
+        """How many of this group the board saw: its members or their partitions changed."""
+        return self._rebalances[group]
+
+    def observe(self, views: Views) -> None:
+        """Call it once a pass."""
+        before, self._before = self._before, views
+        if before is None:
+            return
+        self._sources(before, views)
+        self._leaders(before, views)
+        self._kafka(before, views)
+
+    def _mark(self, views: Views, kind: str, subject: str, text: str) -> None:
+        self._marks.append(
+            Mark.model_validate({"at": views.wall, "kind": kind, "subject": subject, "text": text})
+        )
+
+    def _sources(self, before: Views, now: Views) -> None:
+        for name, seen in now.seen.items():
+            was = before.seen.get(name)
+            if was is not None and was.fresh != seen.fresh:
+                self._mark(
+                    now, "source", name, "answers again" if seen.fresh else f"does not answer: {seen.problem}"
+                )
+
+    def _leaders(self, before: Views, now: Views) -> None:
+        for service, store in now.stores.items():
+            if service not in before.stores:
+                continue
+            for topic in {row.topic for row in store.cursors}:
+                new, old = newest_cursor(store, topic), newest_cursor(before.stores[service], topic)
+                if new and old and new.fencing_token != old.fencing_token:
+                    self._mark(
+                        now, "leader", service, f"another relay leads, fencing token {new.fencing_token}"
+                    )
+
+    def _kafka(self, before: Views, now: Views) -> None:
+        if before.kafka is None or now.kafka is None or before.kafka is now.kafka:
+            return
+        for name, topic in now.kafka.topics.items():
+            was = before.kafka.topics.get(name)
+            if was is not None and was.id != topic.id:
+                self._mark(now, "topic", name, "was replaced by another topic of that name")
+        for name, group in now.kafka.groups.items():
+            old = before.kafka.groups.get(name)
+            if old is None:
+                continue
+            begins = group.state in REBALANCING and old.state not in REBALANCING
+            unseen = old.state not in REBALANCING and _assigned(old.members) != _assigned(group.members)
+            if begins or unseen:
+                self._rebalances[name] += 1
+                self._mark(now, "rebalance", name, f"{len(group.members)} members")
+            for place, offset in group.commits.items():
+                if offset < old.commits.get(place, 0):
+                    text = f"partition {place[1]} of {place[0]}: from {old.commits[place]} to {offset}"
+                    self._mark(now, "moved back", name, text)
+
+
+def _assigned(members: Sequence[MemberView]) -> dict[str, frozenset[TopicPartition]]:
+    return {one.id: one.partitions for one in members}

@@ -1,0 +1,219 @@
+"""What was seen, as it was seen: no ages, no judgements. `infra.board.path` makes ages of it.
+
+`at` is always the board's monotonic clock. Times with a date are those of the server that said them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+TopicPartition = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class EventRef:
+    """An event in a store, without its data. `age`: seconds since its commit, by the clock of its own store."""
+
+    position: int
+    stream_id: str
+    version: int
+    event_id: str
+    type: str
+    recorded_at: datetime
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class CursorRow:
+    """A relay's row, with the first event behind it, how many there are, and who holds the relay's lock."""
+
+    topic: str
+    generation: int
+    position: int
+    fencing_token: int
+    topic_id: UUID | None
+    end_offsets: Mapping[int, int]
+    republish_until: int
+    pending: int
+    oldest: EventRef | None
+    leader: int | None = None
+    standing_by: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    """How far a read model of the own store is, with the first event behind it."""
+
+    read_model: str
+    version: int
+    position: int
+    pending: int
+    oldest: EventRef | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRow:
+    """How far a consumer is in one partition. `next_offset` is an offset of the topic `topic_id`."""
+
+    consumer: str
+    epoch: UUID
+    topic: str
+    generation: int
+    partition: int
+    position: int
+    next_offset: int
+    topic_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRow:
+    """A copy of a read model; `position` and `consumer` tell how far it is. `building`: a session works on it."""
+
+    model: str
+    version: int
+    copy: str
+    consumer: str | None
+    began_at: datetime
+    built_at: datetime | None
+    since: datetime
+    position: int
+    building: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedRow:
+    """A parked stream: the first of its events, how many there are, and for how long."""
+
+    consumer: str
+    stream_id: str
+    events: int
+    age: float
+    event_type: str | None
+    error_class: str
+    error: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedCount:
+    """Parked streams by consumer and kind of error; all of them, while `parked` holds the oldest ones."""
+
+    consumer: str
+    error_class: str
+    streams: int
+    events: int
+    oldest: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreView:
+    """One service's database, in one snapshot.
+
+    at             when it was read (the middle of the round trip)
+    clock          the server's clock then
+    round_trip     seconds; half of it is how wrong `clock` can be
+    sessions       how many connections the service itself has
+    """
+
+    service: str
+    at: float
+    clock: datetime
+    round_trip: float
+    head: int
+    head_at: datetime | None
+    first: EventRef | None = None  # of the store: what somebody who never began waits at
+    epoch: UUID | None = None
+    sessions: int = 0
+    cursors: Sequence[CursorRow] = ()
+    checkpoints: Sequence[CheckpointRow] = ()
+    applied: Sequence[AppliedRow] = ()
+    copies: Sequence[CopyRow] = ()
+    parked: Sequence[ParkedRow] = ()
+    parked_counts: Sequence[ParkedCount] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordHead:
+    """A record without its value. What its headers don't say is None; `timestamp` is Kafka's, in seconds."""
+
+    offset: int
+    timestamp: float
+    committed_at: datetime | None = None
+    position: int | None = None
+    epoch: UUID | None = None
+    generation: int | None = None
+    stream_id: str | None = None
+    version: int | None = None
+    event_id: str | None = None
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicView:
+    """A log: where its partitions start and end."""
+
+    id: UUID | None
+    starts: Mapping[int, int]
+    ends: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """Who is in a group, and what it was assigned."""
+
+    id: str
+    client: str
+    host: str
+    partitions: frozenset[TopicPartition] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """A consumer group: Kafka's word for its state, who is in it, what it committed."""
+
+    state: str
+    members: Sequence[MemberView] = ()
+    commits: Mapping[TopicPartition, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaView:
+    """Commits were read first, then the ends: no group is beyond the end of a log for being read later.
+
+    heads      the records at the offsets that `infra.board.path.wanted_records` asked for; what could not be read is missing
+    first_new  for a consumer whose next record is one that it has applied already: the first that it has not; None: there
+               is none up to the end. Missing while that isn't known
+    """
+
+    at: float
+    round_trip: float
+    topics: Mapping[str, TopicView] = field(default_factory=dict)
+    groups: Mapping[str, GroupView] = field(default_factory=dict)
+    heads: Mapping[tuple[str, int, int], RecordHead] = field(default_factory=dict)
+    first_new: Mapping[tuple[str, str, int, int], RecordHead | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A source: what was seen last, whether that was in this pass, and if not, why."""
+
+    fresh: bool
+    problem: str = ""
+    at: float | None = None  # monotonic; None: never seen
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """One pass: the last view of each source, fresh or not.
+
+    at      the board's monotonic clock; `wall` is its wall clock at the same moment
+    clocks  service -> seconds that its server's clock is ahead of the board's, and how wrong that can be
+    """
+
+    at: float
+    wall: datetime
+    stores: Mapping[str, StoreView]
+    kafka: KafkaView | None
+    seen: Mapping[str, Seen]  # "kafka", "postgres-order" ...
+    clocks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
