@@ -1,0 +1,230 @@
+"""The board for Prometheus: the names that dashboards for kafka-lag-exporter know, and the path's own.
+
+A sample is there as long as the board sees it. What it can't see has no sample (its status is CANT_SEE), rather than a
+number that stays as it was: an alert on a missing sample is right, one on a frozen gauge is not. Labels are names of
+groups, topics, services and stages; never an id of a client, an event or a person.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from infra.board.document import Board, Partition, Path, Stage, StageKind, State
+
+CLUSTER = "millrace"
+_GROUP = ["cluster_name", "group", "topic", "partition"]
+_PATH = ["service", "stage", "projection", "topic", "partition"]
+
+
+def exposition(board: Board | None, accept: str) -> tuple[bytes, str]:
+    """The body and its media type, for what the client accepts. Without a board: no samples but the board's own."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(board))
+    encode, media_type = choose_encoder(accept)
+    return encode(registry), media_type
+
+
+class _Families:
+    def __init__(self, board: Board | None) -> None:
+        self._board = board
+
+    def collect(self) -> Iterator[Metric]:
+        board = self._board
+        yield _gauge(
+            "millrace_board_up", "Whether a pass of the board has ended.", [], [([], board is not None)]
+        )
+        if board is None:
+            return
+        yield from _groups(board)
+        yield from _topics(board)
+        yield from _paths(board)
+        yield from _parked(board)
+        yield from _sources(board)
+
+
+def _gauge(
+    name: str, text: str, labels: list[str], samples: list[tuple[list[str], float | None]]
+) -> GaugeMetricFamily:
+    """A family of what is known."""
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for values, value in samples:
+        if value is not None:
+            family.add_metric(values, float(value))
+    return family
+
+
+def _groups(board: Board) -> Iterator[Metric]:
+    lags: dict[tuple[str, str, int], Partition] = {}
+    for path in board.paths:
+        for stage in path.stages:
+            if stage.kind is StageKind.CONSUMER and path.topic and stage.state is not State.CANT_SEE:
+                # Several paths may share a group and a topic; each says the same of a partition.
+                lags |= {(stage.name, path.topic, each.partition): each for each in stage.partitions}
+    seen = {key: each for key, each in lags.items() if each.state is not State.CANT_SEE}
+    rows = [([CLUSTER, group, topic, str(number)], each) for (group, topic, number), each in seen.items()]
+    yield _gauge(
+        "kafka_consumergroup_group_lag",
+        "Records between the committed offset and the end of the partition.",
+        _GROUP,
+        [(labels, each.pending) for labels, each in rows],
+    )
+    yield _gauge(
+        "kafka_consumergroup_group_lag_seconds",
+        "Age of the record at the committed offset, from its commit in the event store; 0 when there is none.",
+        _GROUP,
+        [(labels, each.age) for labels, each in rows],
+    )
+    groups = sorted({group for group, _, _ in seen})
+    ages = {name: [p.age for (group, _, _), p in seen.items() if group == name] for name in groups}
+    counts = {name: [p.pending for (group, _, _), p in seen.items() if group == name] for name in groups}
+    yield _gauge(
+        "kafka_consumergroup_group_max_lag_seconds",
+        "The greatest lag of the group's partitions, in seconds.",
+        ["cluster_name", "group"],
+        [
+            ([CLUSTER, name], max((age for age in ages[name] if age is not None), default=None))
+            for name in groups
+        ],
+    )
+    yield _gauge(
+        "kafka_consumergroup_group_max_lag",
+        "The greatest lag of the group's partitions, in records.",
+        ["cluster_name", "group"],
+        [([CLUSTER, name], max((n for n in counts[name] if n is not None), default=None)) for name in groups],
+    )
+    yield _gauge(
+        "kafka_consumergroup_group_sum_lag",
+        "The lags of the group's partitions, in records, summed.",
+        ["cluster_name", "group"],
+        [([CLUSTER, name], sum(n for n in counts[name] if n is not None)) for name in groups],
+    )
+
+
+def _topics(board: Board) -> Iterator[Metric]:
+    kafka = any(source.name == "kafka" and source.seen for source in board.sources)
+    topics = [topic for topic in board.topics if kafka and topic.exists]
+    yield _gauge(
+        "kafka_partition_latest_offset",
+        "The end of the partition: the offset of the next record.",
+        ["cluster_name", "topic", "partition"],
+        [
+            ([CLUSTER, each.name, str(number)], end)
+            for each in topics
+            for number, end in each.log_ends.items()
+        ],
+    )
+    yield _gauge(
+        "kafka_partition_earliest_offset",
+        "The start of the partition: the offset of its first record.",
+        ["cluster_name", "topic", "partition"],
+        [
+            ([CLUSTER, each.name, str(number)], start)
+            for each in topics
+            for number, start in each.log_starts.items()
+        ],
+    )
+
+
+def _paths(board: Board) -> Iterator[Metric]:
+    parts = [
+        ([path.service, stage.kind.value, path.projection, path.topic or "", number], part)
+        for path in board.paths
+        for stage in path.stages
+        if stage.state is not State.CANT_SEE
+        for number, part in _parts(stage)
+        if part.state is not State.CANT_SEE
+    ]
+    yield _gauge(
+        "millrace_path_oldest_pending_seconds",
+        "Age of the oldest event that has not passed the stage; 0 when there is none.",
+        _PATH,
+        [(labels, part.age) for labels, part in parts],
+    )
+    yield _gauge(
+        "millrace_path_pending_events",
+        "Events that have not passed the stage.",
+        _PATH,
+        [(labels, part.pending) for labels, part in parts],
+    )
+    yield _status(board.paths)
+    yield _gauge(
+        "millrace_path_behind_seconds",
+        "How far the end of the path is behind the truth: age of the oldest event that has not reached it.",
+        ["service", "projection", "topic"],
+        [
+            ([path.service, path.projection, path.topic or ""], path.age)
+            for path in board.paths
+            if path.state is not State.CANT_SEE
+        ],
+    )
+
+
+def _parts(stage: Stage) -> list[tuple[str, Stage | Partition]]:
+    """The stage's partitions; a stage without partitions as a whole, so that sums count nothing twice."""
+    return [(str(each.partition), each) for each in stage.partitions] or [("", stage)]
+
+
+def _status(paths: list[Path]) -> Metric:
+    return _gauge(
+        "millrace_path_status",
+        "1 for the state that the stage is in, 0 for all others.",
+        ["service", "stage", "projection", "topic", "state"],
+        [
+            (
+                [path.service, stage.kind.value, path.projection, path.topic or "", state.value],
+                stage.state is state,
+            )
+            for path in paths
+            for stage in path.stages
+            for state in State
+        ],
+    )
+
+
+def _parked(board: Board) -> Iterator[Metric]:
+    labels = ["service", "consumer", "error_class"]
+    rows = [([each.service, each.consumer, each.error_class], each) for each in board.parked]
+    yield _gauge(
+        "millrace_parked_streams", "Streams that were put aside.", labels, [(at, e.streams) for at, e in rows]
+    )
+    yield _gauge(
+        "millrace_parked_events", "Events that were put aside.", labels, [(at, e.events) for at, e in rows]
+    )
+    yield _gauge(
+        "millrace_parked_oldest_seconds",
+        "Age of the oldest of them.",
+        labels,
+        [(at, e.oldest) for at, e in rows],
+    )
+
+
+def _sources(board: Board) -> Iterator[Metric]:
+    yield _gauge(
+        "millrace_board_source_seen",
+        "Whether the last pass saw the server.",
+        ["source"],
+        [([each.name], each.seen) for each in board.sources],
+    )
+    yield _gauge(
+        "millrace_board_clock_offset_seconds",
+        "The server's clock against the board's; positive: it is ahead.",
+        ["source"],
+        [([each.name], each.clock_offset) for each in board.sources if each.seen],
+    )
+    yield _gauge("millrace_board_pass_seconds", "How long the last pass took.", [], [([], board.took)])
+    yield _gauge(
+        "millrace_board_last_pass_timestamp_seconds",
+        "When the last pass was, since 1970.",
+        [],
+        [([], board.at.timestamp())],
+    )
+    yield CounterMetricFamily("millrace_board_passes", "Passes since the board started.", value=board.number)
+    if board.canary is not None:
+        yield _gauge(
+            "millrace_probe_roundtrip_seconds",
+            "How long the last canary event took through the whole path; absent while it is under way.",
+            [],
+            [([], board.canary.round_trip)],
+        )

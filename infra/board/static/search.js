@@ -1,0 +1,73 @@
+// "Where is my event?": an id, and every hop of what belongs to it.
+import { byId, clock, duration, h } from "/static/dom.js";
+
+let asked = "";
+let timer = null;
+
+async function find(id) {
+  clearTimeout(timer);
+  asked = id;
+  if (!id) return byId("found").replaceChildren();
+  try {
+    const response = await fetch(`/path/${encodeURIComponent(id)}`);
+    const answer = await response.json();
+    if (asked !== id) return;
+    if (!response.ok) return tell(answer.detail ?? `The board answers ${response.status}`);
+    show(answer);
+    // What still waits is looked at again, for as long as the page is open on it.
+    if (answer.events.some((event) => event.hops.some((hop) => hop.state === "waiting"))) timer = setTimeout(() => find(id), 2000);
+  } catch (error) {
+    if (asked === id) tell("The board can’t be reached; try again");
+  }
+}
+
+const tell = (text) => byId("found").replaceChildren(h("p", { class: "none hops" }, text));
+
+function show(journey) {
+  byId("found").replaceChildren(
+    h("p", { class: "hops" }, journey.text, journey.complete ? "" : " Not everything could be looked through."),
+    ...journey.events.map(travelled));
+}
+
+function travelled(event) {
+  return h("ol", { class: "hops", "aria-label": `${event.type}, version ${event.version} of ${event.stream_id}` },
+    h("li", { class: "event" },
+      h("span", {}, event.type, h("span", { class: "mono hush" }, ` ${event.stream_id} `), h("span", { class: "hush small" }, `version ${event.version}, position ${event.position}`)),
+      h("time", { datetime: event.committed_at }, clock(event.committed_at))),
+    event.hops.map((hop) => step(event, hop)));
+}
+
+const CLASS = { passed: "passed", waiting: "waiting", parked: "waiting", unknown: "later" };
+
+function step(event, hop) {
+  const took = hop.at ? (Date.parse(hop.at) - Date.parse(event.committed_at)) / 1000 : null;
+  const when = hop.state === "waiting" ? `waiting here for ${duration(hop.waiting)}`
+    : hop.state === "parked" ? "parked" : hop.at ? `${clock(hop.at)}${took > 0 ? `  +${duration(took)}` : ""}` : hop.state === "passed" ? "passed" : "not known";
+  return h("li", { class: CLASS[hop.state] ?? "later" },
+    h("span", {}, `${hop.kind} `, h("span", { class: "hush" }, hop.name)),
+    h("span", { class: "took" }, when),
+    hop.text ? h("span", { class: "detail" }, hop.text) : null);
+}
+
+/** The form, and links of the form #find=ID anywhere on the page. */
+export function installSearch() {
+  const input = byId("find-id");
+  byId("find").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const id = input.value.trim();
+    const hash = `#find=${encodeURIComponent(id)}`;
+    if (location.hash === hash) find(id);
+    else location.hash = hash;
+  });
+  const follow = () => {
+    const match = /^#find=(.+)$/.exec(location.hash);
+    if (!match) return;
+    let id;
+    try { id = decodeURIComponent(match[1]); } catch { return; }
+    input.value = id;
+    find(id);
+    byId("find").scrollIntoView({ block: "nearest" });
+  };
+  addEventListener("hashchange", follow);
+  follow();
+}

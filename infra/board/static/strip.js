@@ -1,0 +1,188 @@
+// The path strip: a row a path, a box a stage; what a box holds opens below its row.
+import { badge, brief, clock, count, duration, eta, h, rate, say, table, tone, word } from "/static/dom.js";
+import { ageChart } from "/static/charts.js";
+
+const WHAT = { store: "event store", relay: "relay", topic: "topic", consumer: "consumer", "read model": "read model" };
+
+/** What a box is called. The last one of a reaction is no read model: it is what the service did. */
+function what(path, stage) {
+  return stage.kind === "read model" && path.kind === "reaction" ? "reaction" : WHAT[stage.kind] ?? stage.kind;
+}
+
+class Box {
+  constructor(open) {
+    this.what = h("span", { class: "what" });
+    this.age = h("span", { class: "age" });
+    this.count = h("span", { class: "count" });
+    this.state = h("span", { class: "how" });
+    this.element = h("button", { type: "button", class: "box", "aria-expanded": "false", onclick: open }, this.what, this.age, this.count, this.state);
+  }
+
+  show(path, stage) {
+    const quiet = stage.kind === "store" && !stage.pending;
+    say(this.what, what(path, stage));
+    this.what.title = stage.name;
+    say(this.age, quiet && stage.head !== null ? `#${brief(stage.head)}` : duration(stage.age));
+    say(this.count, quiet ? `${rate(stage.rate_in)} in` : `${brief(stage.pending)} waiting · ${rate(stage.rate_out)}`);
+    if (this.shown !== stage.state) { this.state.replaceChildren(badge(stage.state)); this.shown = stage.state; }
+    const slowest = stage.slowest && (stage.age > 0 || tone(stage.state) !== "calm");
+    this.element.className = `box ${tone(stage.state)}${slowest ? " slowest" : ""}${quiet || stage.age === 0 ? " zero" : ""}`;
+    this.element.setAttribute("aria-label", [
+      `${path.projection}, ${what(path, stage)} ${stage.name}: ${word(stage.state)}`,
+      quiet ? "" : `oldest event waits for ${duration(stage.age)}, ${count(stage.pending)} waiting`,
+      slowest ? "the slowest stage of this path" : "",
+    ].filter(Boolean).join("; "));
+  }
+}
+
+class Row {
+  constructor(strip, path) {
+    this.id = path.id;
+    this.name = h("strong");
+    this.about = h("span", { class: "hush" });
+    this.boxes = path.stages.map((stage) => new Box(() => strip.toggle(path.id, stage.kind)));
+    this.element = h("div", { class: "path", role: "group" },
+      h("div", { class: "name" }, this.name, this.about),
+      h("div", { class: "stages" }, this.boxes.map((box) => box.element)));
+    this.detail = null;
+  }
+
+  show(path) {
+    say(this.name, path.projection);
+    const version = path.version === null ? "" : ` ${path.version}`;
+    say(this.about, `${path.service} ${path.kind}${version}${path.topic && path.source !== path.service ? `, of ${path.topic}` : ""}${path.parked_streams ? ` · ${count(path.parked_streams)} parked` : ""}`);
+    this.element.setAttribute("aria-label", `${path.projection} of the ${path.service} service: ${path.text}`);
+    path.stages.forEach((stage, index) => this.boxes[index].show(path, stage));
+    this.detail?.show(path);
+  }
+
+  open(detail, kind, path) {
+    this.detail?.element.remove();
+    this.detail?.stop();
+    this.detail = detail;
+    path.stages.forEach((stage, index) => this.boxes[index].element.setAttribute("aria-expanded", String(stage.kind === kind)));
+    if (detail) { this.element.append(detail.element); detail.show(path); detail.start(); }
+  }
+}
+
+class Detail {
+  constructor(path, kind, close) {
+    this.kind = kind;
+    this.title = h("h3");
+    this.state = h("span");
+    this.why = h("p", { class: "why" });
+    this.held = h("p", { class: "why small" });
+    this.partitions = h("div", { class: "scroll" });
+    this.marks = h("div", { class: "scroll" });
+    this.plot = h("div", { class: "chart" });
+    this.element = h("div", { class: "more" },
+      h("div", { class: "head" }, this.title, this.state, h("button", { type: "button", class: "plain", onclick: close }, "Close")),
+      this.why, this.held, this.plot, this.partitions, this.marks);
+    this.chart = ageChart(this.plot, { path: path.id, stage: kind, span: 900 });
+  }
+
+  start() { this.chart.start(); }
+  stop() { this.chart.stop(); }
+
+  show(path) {
+    const stage = path.stages.find((each) => each.kind === this.kind);
+    if (!stage) return;
+    say(this.title, `${what(path, stage)} ${stage.name}`);
+    if (this.shown !== stage.state) { this.state.replaceChildren(badge(stage.state)); this.shown = stage.state; }
+    say(this.why, [sentence(stage.text), stage.since === null ? "" : `For ${duration(stage.since)}.`, stage.eta ? `${sentence(eta(stage.eta))}` : ""].filter(Boolean).join(" "));
+    this.held.replaceChildren(...held(stage.event));
+    this.held.hidden = !stage.event;
+    this.partitions.replaceChildren(...(stage.partitions.length ? [partitions(stage)] : []));
+  }
+
+  showMarks(marks) {
+    this.marks.replaceChildren(...(marks.length
+      ? [table([["When"], ["What"], ["Of"], ["", "wide"]], marks.map((mark) => [clock(mark.at), mark.kind, mark.subject, mark.text]), "What happened")]
+      : []));
+  }
+}
+
+const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? "" : ".") : "");
+
+/** The event that waits: never its data. */
+function held(event) {
+  if (!event) return [];
+  const parts = [h("strong", {}, event.type ?? "An event that can’t be read")];
+  if (event.stream_id) {
+    parts.push(" of ", h("a", { class: "mono", href: `#find=${encodeURIComponent(event.event_id ?? event.stream_id)}` }, event.stream_id));
+    if (event.version !== null) parts.push(`, version ${event.version}`);
+  }
+  if (event.waiting !== null) parts.push(`, waiting for ${duration(event.waiting)}`);
+  if (event.attempts !== null) parts.push(`, attempt ${event.attempts}`);
+  if (event.error) parts.push(": ", h("span", { class: "mono" }, event.error));
+  return parts;
+}
+
+function partitions(stage) {
+  const own = stage.kind === "read model";
+  const passed = own ? "Next" : "Committed";
+  const rows = stage.partitions.map((each) => [
+    String(each.partition), badge(each.state), duration(each.age), count(each.pending), rate(each.rate_in), rate(each.rate_out),
+    count(each.passed), count(each.log_end), each.member ?? "", eta(each.eta) || last(each)]);
+  return table(
+    [["Partition", "n"], ["State"], ["Age", "n"], ["Waiting", "n"], ["In", "n"], ["Out", "n"], [passed, "n"], ["Log end", "n"], ["Member", "wide"], ["", "wide"]],
+    rows, `Partitions of ${stage.name}`);
+}
+
+function last(partition) {
+  return partition.event ? h("span", {}, held(partition.event)) : partition.state === "UP_TO_DATE" ? "" : partition.text;
+}
+
+export class Strip {
+  constructor(element) {
+    this.element = element;
+    this.rows = [];
+    this.shape = "";
+    this.opened = null;
+    this.board = null;
+  }
+
+  show(board) {
+    this.board = board;
+    const shape = JSON.stringify(board.paths.map((path) => [path.id, path.stages.map((stage) => stage.kind)]));
+    if (shape !== this.shape) this.build(board, shape);
+    board.paths.forEach((path, index) => this.rows[index].show(path));
+    this.showMarks();
+  }
+
+  build(board, shape) {
+    this.rows.forEach((row) => row.detail?.stop());
+    this.shape = shape;
+    this.rows = board.paths.map((path) => new Row(this, path));
+    this.element.replaceChildren(...this.rows.map((row) => row.element));
+    const opened = this.opened;
+    this.opened = null;
+    if (opened && board.paths.some((path) => path.id === opened.id)) this.toggle(opened.id, opened.kind);
+  }
+
+  toggle(id, kind) {
+    const same = this.opened?.id === id && this.opened?.kind === kind;
+    this.opened = same ? null : { id, kind };
+    this.board.paths.forEach((path, index) => {
+      const row = this.rows[index];
+      const opens = !same && path.id === id;
+      if (!opens && !row.detail) return;
+      row.open(opens ? new Detail(path, kind, () => this.toggle(id, kind)) : null, kind, path);
+      if (!opens) row.boxes.forEach((box) => box.element.setAttribute("aria-expanded", "false"));
+    });
+    this.showMarks();
+  }
+
+  showMarks() {
+    if (!this.opened) return;
+    const index = this.board.paths.findIndex((path) => path.id === this.opened.id);
+    const path = this.board.paths[index];
+    if (!path) return;
+    const subjects = new Set([path.id, path.group, path.topic, path.service, path.source, path.projection]);
+    this.rows[index].detail?.showMarks(this.board.marks.filter((mark) => subjects.has(mark.subject)).slice(-8).reverse());
+  }
+
+  recolour() {
+    this.rows.forEach((row) => row.detail?.chart.recolour());
+  }
+}

@@ -1,0 +1,249 @@
+"""Boards made up for tests of what shows them: four services, some of them in trouble."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from infra.board.document import (
+    Answer,
+    Board,
+    Build,
+    Eta,
+    Group,
+    HeldEvent,
+    Hop,
+    Journey,
+    Mark,
+    Member,
+    ParkedErrors,
+    ParkedStream,
+    Partition,
+    Path,
+    Relay,
+    Source,
+    Stage,
+    StageKind,
+    State,
+    Topic,
+    TracedEvent,
+)
+
+AT = datetime(2026, 3, 2, 12, 3, 10, tzinfo=UTC)
+PARTITIONS = 12
+SERVICES = ("order", "inventory", "notification", "user")
+FINE = "All read models are up to date; slowest: orders, 0.4 s behind."
+ORDER = "order-0195c3a4-1f0e-7a52-9d6b-3a41c5f0aa17"
+
+
+def partition(
+    number: int, state: State = State.UP_TO_DATE, age: float | None = 0.0, **more: Any
+) -> Partition:
+    given: dict[str, Any] = {
+        "text": state.value.lower().replace("_", " "),
+        "pending": 0,
+        "passed": 4000 + number,
+    }
+    given |= {"log_start": 0, "log_end": 4000 + number, "member": "inventory-service-1 on 10.0.0.7"}
+    return Partition(partition=number, state=state, age=age, **(given | more))
+
+
+def stage(
+    kind: StageKind, name: str, state: State = State.UP_TO_DATE, age: float | None = 0.0, **more: Any
+) -> Stage:
+    given: dict[str, Any] = {"text": state.value.lower().replace("_", " "), "pending": 0, "rate_in": 42.0}
+    return Stage(kind=kind, name=name, state=state, age=age, **(given | {"rate_out": 42.0} | more))
+
+
+def own_path(service: str, model: str, **more: Any) -> Path:
+    """A read model of the service's own store."""
+    stages = [
+        stage(StageKind.STORE, service, head=48_211),
+        stage(StageKind.READ_MODEL, model, age=0.4, pending=1, slowest=True, head=48_210),
+    ]
+    given: dict[str, Any] = {
+        "version": 1,
+        "source": service,
+        "topic": None,
+        "group": None,
+        "kind": "read model",
+    }
+    given |= {"state": State.UP_TO_DATE, "text": "up to date", "age": 0.4, "pending": 1, "stages": stages}
+    return Path(id=f"{service}/{model}", service=service, projection=model, **(given | more))
+
+
+def topic_path(service: str, projection: str, source: str, topic: str, group: str, **more: Any) -> Path:
+    """What hears a topic of another service."""
+    stages = [
+        stage(StageKind.STORE, source, head=48_211),
+        stage(StageKind.RELAY, source, head=48_211),
+        stage(StageKind.TOPIC, topic, partitions=[partition(number) for number in range(PARTITIONS)]),
+        stage(StageKind.CONSUMER, group, partitions=[partition(number) for number in range(PARTITIONS)]),
+        stage(
+            StageKind.READ_MODEL, projection, partitions=[partition(number) for number in range(PARTITIONS)]
+        ),
+    ]
+    given: dict[str, Any] = {
+        "version": None,
+        "source": source,
+        "topic": topic,
+        "group": group,
+        "kind": "reaction",
+    }
+    given |= {"state": State.UP_TO_DATE, "text": "up to date", "age": 0.0, "pending": 0, "stages": stages}
+    return Path(id=f"{service}/{projection}", service=service, projection=projection, **(given | more))
+
+
+def stuck(path: Path, waiting: float = 230.0, error: str = "KeyError 'carrier'") -> Path:
+    """The same with partition 3 stuck on an event."""
+    event = HeldEvent(
+        type="OrderShipped", stream_id=ORDER, version=4, event_id="0195c3a4-1f0e-7a52-9d6b-3a41c5f0bb01",
+        position=47_002, committed_at=AT - timedelta(seconds=waiting), waiting=waiting, attempts=7, error=error,
+    )  # fmt: skip
+    text = "stuck on OrderShipped (attempt 7)"
+    held = {
+        "state": State.STUCK,
+        "age": waiting,
+        "pending": 1209,
+        "event": event,
+        "since": waiting,
+        "text": text,
+    }
+
+    def at(kind: StageKind, each: Stage) -> Stage:
+        if each.kind is not kind:
+            return each
+        parts = [one.model_copy(update=held) if one.partition == 3 else one for one in each.partitions]
+        return each.model_copy(update=held | {"slowest": True, "rate_out": 3.5, "partitions": parts})
+
+    stages = [at(StageKind.CONSUMER, each) for each in path.stages]
+    state = {
+        "state": State.STUCK,
+        "age": waiting,
+        "pending": 1209,
+        "net_rate": 38.5,
+        "held_at": StageKind.CONSUMER,
+    }
+    return path.model_copy(update={**state, "stages": stages, "event": event, "text": text})
+
+
+def usual_paths() -> list[Path]:
+    return [
+        own_path("order", "orders"),
+        topic_path("order", "saga", "inventory", "inventory.events", "order-service.saga"),
+        topic_path("order", "catalogue", "inventory", "inventory.events", "order-service.catalogue", kind="read model", version=1),
+        own_path("inventory", "stock"),
+        topic_path("inventory", "reservations", "order", "orders.events", "inventory-service.orders"),
+        topic_path("notification", "mailing", "order", "orders.events", "notification-service.orders"),
+        own_path("user", "users"),
+    ]  # fmt: skip
+
+
+def board(paths: Sequence[Path] | None = None, *, number: int = 1, at: datetime = AT, **more: Any) -> Board:
+    """A board where all is well; `more` replaces parts of it."""
+    servers = ("kafka", *(f"postgres-{name}" for name in SERVICES))
+    given: dict[str, Any] = {
+        "answer": Answer(text=FINE, state=State.UP_TO_DATE, as_of=at, age=0.2),
+        "sources": [source(name, at) for name in servers],
+        "relays": [relay(name, f"{name}.events") for name in SERVICES],
+        "topics": [topic(name) for name in ("orders.events", "inventory.events")],
+        "groups": [group("order-service.saga"), group("inventory-service.orders")],
+        "parked": [], "parked_streams": [], "builds": [], "marks": [],
+    }  # fmt: skip
+    began = at - timedelta(seconds=number)
+    return Board(
+        at=at,
+        started_at=began,
+        number=number,
+        took=0.034,
+        paths=list(paths or usual_paths()),
+        **(given | more),
+    )
+
+
+def in_trouble(*, number: int = 1, at: datetime = AT) -> Board:
+    """A read model that is stuck, parked streams, a rebuild, a rebalance a while ago."""
+    paths = usual_paths()
+    paths[4] = stuck(paths[4])
+    text = (
+        "reservations is 3 min 50 s behind and falling behind (+38 events/s): partition 3 of orders.events is stuck on"
+        " OrderShipped (attempt 7: KeyError 'carrier') for 3 min 50 s."
+    )
+    return board(
+        paths,
+        number=number,
+        at=at,
+        answer=Answer(text=text, state=State.STUCK, as_of=at, age=0.3),
+        parked=[ParkedErrors(service="notification", consumer="notification-service.orders", error_class="ValidationError", streams=2, events=5, oldest=5400.0)],
+        parked_streams=[ParkedStream(service="notification", consumer="notification-service.orders", stream_id=ORDER, events=3, oldest=5400.0, event_type="OrderConfirmed", error_class="ValidationError", error="lines: field required", attempts=5)],
+        builds=[build(at)],
+        marks=[Mark(at=at - timedelta(seconds=300), kind="rebalance", subject="inventory-service.orders", text="2 members, was 1")],
+    )  # fmt: skip
+
+
+def build(at: datetime) -> Build:
+    given: dict[str, Any] = {
+        "copy": "next",
+        "building": True,
+        "built": False,
+        "position": 30_000,
+        "fraction": 0.62,
+    }
+    return Build(
+        service="order",
+        model="orders",
+        version=2,
+        began_at=at,
+        rate=21_000.0,
+        eta=Eta(low=2.0, high=4.0),
+        **given,
+    )
+
+
+def source(name: str, at: datetime = AT, **more: Any) -> Source:
+    given: dict[str, Any] = {
+        "seen": True,
+        "as_of": at,
+        "age": 0.1,
+        "round_trip": 0.004,
+        "clock_offset": 0.0007,
+    }
+    return Source(name=name, **(given | {"clock_error": 0.002} | more))
+
+
+def relay(service: str, topic: str) -> Relay:
+    return Relay(
+        service=service, topic=topic, leader=4711, standing_by=1, fencing_token=3, position=48_211, head=48_211,
+        republish_until=None,
+    )  # fmt: skip
+
+
+def topic(name: str) -> Topic:
+    ends = {number: 4000 + number for number in range(PARTITIONS)}
+    starts = dict.fromkeys(ends, 0)
+    return Topic(name=name, id=None, exists=True, log_starts=starts, log_ends=ends, rate=42.0, margin=4000)
+
+
+def group(name: str, client: str = "worker-1") -> Group:
+    member = Member(
+        id=f"{client}-7f", client=client, host="/10.0.0.7", partitions={"orders.events": [0, 1, 2]}
+    )
+    return Group(name=name, service=None, state="Stable", members=[member], rebalances=2)
+
+
+def journey(wanted: str, at: datetime = AT) -> Journey:
+    """An order that was created and waits at the consumer."""
+    committed = at - timedelta(seconds=231)
+    hops = [
+        Hop(kind=StageKind.STORE, name="order", path=None, state="passed", at=committed, waiting=None, text=""),
+        Hop(kind=StageKind.RELAY, name="order", path=None, state="passed", at=committed + timedelta(seconds=0.02), waiting=None, text=""),
+        Hop(kind=StageKind.CONSUMER, name="inventory-service.orders", path="inventory/reservations", state="waiting", at=None, waiting=230.0, text="behind an event that is stuck, in partition 3"),
+        Hop(kind=StageKind.READ_MODEL, name="reservations", path="inventory/reservations", state="unknown", at=None, waiting=None, text=""),
+    ]  # fmt: skip
+    event = TracedEvent(
+        service="order", event_id="0195c3a4-1f0e-7a52-9d6b-3a41c5f0bb01", stream_id=wanted, version=1,
+        type="OrderCreated", position=47_002, committed_at=committed, correlation_id="c-1", topic="orders.events",
+        partition=3, hops=hops,
+    )  # fmt: skip
+    return Journey(
+        id=wanted, at=at, text="1 event: waiting at inventory-service.orders", complete=True, events=[event]
+    )
