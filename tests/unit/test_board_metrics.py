@@ -1,0 +1,119 @@
+"""The board for Prometheus: names and labels that dashboards expect, and no number that is only remembered."""
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from infra.board import metrics
+from infra.board.document import Board, Canary, Partition, StageKind, State
+from tests.unit import board_examples as examples
+
+GROUP = {"cluster_name": "millrace", "group": "inventory-service.orders"}
+PARTITION = GROUP | {"topic": "orders.events", "partition": "3"}
+CONSUMER = {
+    "service": "inventory", "stage": "consumer", "projection": "reservations", "topic": "orders.events",
+    "partition": "3",
+}  # fmt: skip
+STATUS = {name: value for name, value in CONSUMER.items() if name != "partition"}
+
+
+def families(board: Board | None) -> dict[str, Metric]:
+    body, _ = metrics.exposition(board, "")
+    return {family.name: family for family in text_string_to_metric_families(body.decode())}
+
+
+def value(board: Board, name: str, labels: dict[str, str]) -> float | None:
+    """The sample's value; None when there is no such sample."""
+    found = [each.value for family in families(board).values() for each in family.samples if each.name == name and each.labels == labels]  # fmt: skip
+    assert len(found) <= 1, f"{name}{labels} is there {len(found)} times"
+    return found[0] if found else None
+
+
+def test_lag_has_the_names_and_labels_of_kafka_lag_exporter() -> None:
+    board = examples.in_trouble()
+    assert value(board, "kafka_consumergroup_group_lag", PARTITION) == 1209
+    assert value(board, "kafka_consumergroup_group_lag_seconds", PARTITION) == 230
+    assert value(board, "kafka_consumergroup_group_max_lag", GROUP) == 1209
+    assert value(board, "kafka_consumergroup_group_max_lag_seconds", GROUP) == 230
+    assert value(board, "kafka_consumergroup_group_sum_lag", GROUP) == 1209
+    topic = {name: PARTITION[name] for name in ("cluster_name", "topic", "partition")}
+    assert value(board, "kafka_partition_latest_offset", topic) == 4003
+    assert value(board, "kafka_partition_earliest_offset", topic) == 0
+
+
+def test_each_stage_of_each_path_has_its_age_and_its_count() -> None:
+    board = examples.in_trouble()
+    assert value(board, "millrace_path_oldest_pending_seconds", CONSUMER) == 230
+    assert value(board, "millrace_path_pending_events", CONSUMER) == 1209
+    own = {"service": "order", "stage": "read model", "projection": "orders", "topic": "", "partition": ""}
+    assert value(board, "millrace_path_oldest_pending_seconds", own) == 0.4
+    behind = {"service": "order", "projection": "orders", "topic": ""}
+    assert value(board, "millrace_path_behind_seconds", behind) == 0.4
+
+
+def test_a_stage_is_in_exactly_one_state() -> None:
+    board = examples.in_trouble()
+    states = {state: value(board, "millrace_path_status", STATUS | {"state": state}) for state in State}
+    assert states == {state: float(state is State.STUCK) for state in State}
+
+
+def blind(state: State) -> Board:
+    """The consumer can't be seen; its last numbers are still in the board, for people."""
+    path = examples.stuck(examples.usual_paths()[4])
+    stages = [
+        stage.model_copy(update={"state": state}) if stage.kind is StageKind.CONSUMER else stage
+        for stage in path.stages
+    ]
+    kafka = examples.source("kafka", seen=False, problem="connection refused")
+    return examples.board([path.model_copy(update={"stages": stages})], sources=[kafka])
+
+
+def test_what_cannot_be_seen_has_no_number() -> None:
+    board = blind(State.CANT_SEE)
+    assert value(board, "kafka_consumergroup_group_lag", PARTITION) is None
+    assert value(board, "kafka_consumergroup_group_sum_lag", GROUP) is None
+    assert value(board, "millrace_path_oldest_pending_seconds", CONSUMER) is None
+    assert value(board, "millrace_path_status", STATUS | {"state": "CANT_SEE"}) == 1
+    assert not families(board)["kafka_partition_latest_offset"].samples
+    assert value(board, "millrace_board_source_seen", {"source": "kafka"}) == 0
+
+
+def test_an_age_that_is_not_known_is_no_zero() -> None:
+    def unknown(part: Partition) -> Partition:
+        return part.model_copy(update={"age": None, "pending": None})
+
+    path = examples.usual_paths()[4]
+    stages = [stage.model_copy(update={"partitions": [unknown(each) for each in stage.partitions]}) for stage in path.stages]  # fmt: skip
+    board = examples.board([path.model_copy(update={"stages": stages})])
+    assert value(board, "kafka_consumergroup_group_lag_seconds", PARTITION) is None
+    assert value(board, "kafka_consumergroup_group_max_lag_seconds", GROUP) is None
+
+
+def test_two_paths_of_one_group_and_topic_are_counted_once() -> None:
+    path = examples.stuck(examples.usual_paths()[4])
+    twin = path.model_copy(update={"id": "inventory/other", "projection": "other"})
+    assert value(examples.board([path, twin]), "kafka_consumergroup_group_sum_lag", GROUP) == 1209
+
+
+def test_before_the_first_pass_it_says_that_and_nothing_else() -> None:
+    assert [sample.value for sample in families(None)["millrace_board_up"].samples] == [0]
+    assert families(None).keys() == {"millrace_board_up"}
+
+
+def test_the_canary_is_there_when_it_came_through() -> None:
+    board = examples.board(canary=Canary(sent_at=examples.AT, round_trip=0.08, waiting=None))
+    assert value(board, "millrace_probe_roundtrip_seconds", {}) == 0.08
+    under_way = examples.board(canary=Canary(sent_at=examples.AT, round_trip=None, waiting=2.0))
+    assert value(under_way, "millrace_probe_roundtrip_seconds", {}) is None
+
+
+def test_no_label_holds_an_id() -> None:
+    board = examples.in_trouble()
+    labels = {text for family in families(board).values() for sample in family.samples for text in sample.labels.values()}  # fmt: skip
+    assert not [text for text in labels if examples.ORDER in text or "0195c3a4" in text or "worker" in text]
+    assert "KeyError 'carrier'" not in labels
+
+
+def test_openmetrics_is_given_to_who_asks_for_it() -> None:
+    body, media_type = metrics.exposition(examples.board(), "application/openmetrics-text; version=1.0.0")
+    assert media_type.startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
