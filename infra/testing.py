@@ -31,12 +31,14 @@ SERVICE_ROLE = "test_service"
 
 @dataclass(frozen=True)
 class DatabaseUrls:
-    """How to log in to one database, as the service, as its migrator (SET ROLE millrace_owner), as superuser."""
+    """How to log in to one database, as the service, as its migrator (SET ROLE millrace_owner), as superuser, as the
+    board."""
 
     name: str
     service: str
     migrator: str
     superuser: str
+    board: str
 
 
 class KafkaServer(Kafka):
@@ -80,17 +82,21 @@ class PostgresServer(Postgres):
         self.settings = SETTINGS | {"fsync": "on" if fsync else "off"}
         self._service_password = secrets.token_urlsafe()
         self._migrator_password = secrets.token_urlsafe()
+        self._board_password = secrets.token_urlsafe()
 
     async def create_database(self, name: str | None = None, service: str = SERVICE_ROLE) -> DatabaseUrls:
         """A new empty database with the roles of infra/postgres/bootstrap.sql."""
         database = name or unique("test")
         await self._create_empty(database)
-        await self.bootstrap(database, service, self._service_password, self._migrator_password)
+        await self.bootstrap(
+            database, service, self._service_password, self._migrator_password, self._board_password
+        )
         return DatabaseUrls(
             name=database,
             service=self.url_for(service, self._service_password, database),
             migrator=self.url_for(f"{service}_migrator", self._migrator_password, database),
             superuser=self.superuser_url(database),
+            board=self.url_for(f"{service}_board", self._board_password, database),
         )
 
     async def _create_empty(self, name: str) -> None:

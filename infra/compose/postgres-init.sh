@@ -10,5 +10,6 @@ psql --no-psqlrc --quiet --username postgres --dbname "$POSTGRES_DB" <<SQL
 \set service '$POSTGRES_DB'
 \set password '$(cat /run/secrets/service_password)'
 \set migrator_password '$(cat /run/secrets/migrator_password)'
+\set board_password '$(cat /run/secrets/board_password)'
 \i /etc/millrace/bootstrap.sql
 SQL

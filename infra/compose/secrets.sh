@@ -3,9 +3,10 @@
 # by the one user that needs it. Run by the `secrets` step as root in the image of Postgres, whose user it knows.
 #
 #   /secrets/<service>/
-#     superuser_password service_password migrator_password   the database server, at its first start
+#     superuser_password service_password migrator_password board_password   the database server, at its first start
 #     <service>_migration_database_url                        the `migrate` step
 #     <service>_database_url, user_privacy_master_key         the service
+#   /secrets/board/board_<service>_database_url               the board, which sees how far everything is and no data
 #
 # What is there stays. An interrupted run leaves no `complete`, and is done again: nothing has used its values yet.
 set -eu
@@ -24,6 +25,13 @@ url() { printf 'postgresql://%s:%s@postgres-%s:5432/%s' "$1" "$(printf '%s' "$2"
 
 for directory in /secrets/*; do
     service=${directory##*/} database=${directory##*/}_service
+    if [ "$service" = board ]; then chmod 755 "$directory"; continue; fi
+    # The board's login is apart: an installation from before there was a board gets it too (docs/containers.md).
+    if [ ! -e "$directory/board_password" ]; then
+        board_password=$(random)
+        keep $service_user "/secrets/board/board_${service}_database_url" "$(url "${database}_board" "$board_password" "$database")"
+        keep postgres "$directory/board_password" "$board_password"
+    fi
     if [ -e "$directory/complete" ]; then continue; fi
     cd "$directory"
     chmod 755 .

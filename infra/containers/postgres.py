@@ -58,12 +58,17 @@ class Postgres(ContainerComponent):
         """For the service's migrations, from their container."""
         return self._inside(f"{self._database}_migrator", self._credentials.migrator)
 
+    def board_url(self) -> str:
+        """For the board, from its container."""
+        return self._inside(f"{self._database}_board", self._credentials.board)
+
     async def bootstrap(self) -> None:
         """Creates the roles and what they may do. Safe to run again. Raises StackError with psql's output."""
         variables = {
             "service": self._database,
             "password": self._credentials.service,
             "migrator_password": self._credentials.migrator,
+            "board_password": self._credentials.board,
         }
         argv = [
             "psql",

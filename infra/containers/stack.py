@@ -212,7 +212,7 @@ class ContainerStack:
         )
 
     def _make_postgres(self, service: Service) -> Postgres:
-        credentials = Credentials(*(secrets.token_urlsafe(24) for _ in range(3)))
+        credentials = Credentials(*(secrets.token_urlsafe(24) for _ in range(4)))
         return Postgres(
             service.postgres,
             self._networks,

@@ -121,12 +121,19 @@ class Postgres(Component):
             if await found.fetchone() is None:
                 await connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
 
-    async def bootstrap(self, database: str, service: str, password: str, migrator_password: str) -> None:
+    async def bootstrap(
+        self, database: str, service: str, password: str, migrator_password: str, board_password: str
+    ) -> None:
         """Creates the roles of a service and what they may do in the database (infra/postgres/bootstrap.sql).
 
         The same file serves compose and production. Safe to run again; sets the passwords anew.
         """
-        variables = {"service": service, "password": password, "migrator_password": migrator_password}
+        variables = {
+            "service": service,
+            "password": password,
+            "migrator_password": migrator_password,
+            "board_password": board_password,
+        }
         # By standard input, not as arguments: these every user of the machine could read.
         script = "".join(f"\\set {name} {psql_quote(value)}\n" for name, value in variables.items())
         await run(

@@ -38,6 +38,7 @@ class Credentials:
     superuser: str
     service: str
     migrator: str
+    board: str
 
 
 class Stack:
@@ -151,6 +152,11 @@ class Stack:
             return server.superuser_url(package)
         return server.url_for(package, credentials.service, package)
 
+    def board_url(self, service: str) -> str:
+        """Where the board logs in to a service's database: it sees how far everything is, and no data."""
+        package = f"{service}_service"
+        return self._postgres[service].url_for(f"{package}_board", self._credentials[service].board, package)
+
     async def _bring_kafka(self, topics: asyncio.Event, progress: Progress) -> None:
         await self.kafka.start(progress)
         try:
@@ -168,7 +174,11 @@ class Stack:
             credentials = self._credentials[service.name]
             await server.ensure_database(service.package)
             await server.bootstrap(
-                service.package, service.package, credentials.service, credentials.migrator
+                service.package,
+                service.package,
+                credentials.service,
+                credentials.migrator,
+                credentials.board,
             )
             progress(service.name, "migrating")
             await process.migrate()
@@ -194,7 +204,7 @@ class Stack:
             yield
 
     def _credentials_of(self, service: Service) -> Credentials:
-        roles = ("superuser", "service", "migrator")
+        roles = ("superuser", "service", "migrator", "board")
         return Credentials(*(self._secrets.get(f"{service.postgres}.{role}") for role in roles))
 
     def _make_postgres(self, service: Service) -> Postgres:

@@ -1,17 +1,21 @@
 -- The roles of one service and what they may do in its database.
 --
--- Run by a superuser, connected to the service's database, with psql and three variables:
---   service            name of the service's login role, e.g. order_service; <service>_migrator is made beside it
+-- Run by a superuser, connected to the service's database, with psql and four variables:
+--   service            name of the service's login role, e.g. order_service; <service>_migrator and <service>_board are
+--                      made beside it
 --   password           password of that role
 --   migrator_password  password of the migrator
+--   board_password     password of the board's login
 -- Safe to run again: roles are kept, passwords are set to what is given. The local stack, the tests and
 -- compose all run this file.
 --
 --   millrace_owner    owns every object; nobody logs in as it. Migrations do SET ROLE millrace_owner.
 --   millrace_service  what the service may do: migrations grant it exactly the rights that each table needs.
 --   millrace_reader   may SELECT, nothing else.
+--   millrace_board    what the board may see: how far everything is. Migrations grant it columns; no data of an event.
 \set ON_ERROR_STOP on
 \set migrator :service _migrator
+\set board :service _board
 
 BEGIN;
 
@@ -19,11 +23,11 @@ BEGIN;
 LOCK TABLE pg_catalog.pg_authid IN SHARE ROW EXCLUSIVE MODE;
 
 SELECT format('CREATE ROLE %I NOLOGIN', role)
-FROM unnest(ARRAY['millrace_owner', 'millrace_service', 'millrace_reader']) AS role
+FROM unnest(ARRAY['millrace_owner', 'millrace_service', 'millrace_reader', 'millrace_board']) AS role
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) \gexec
 
 SELECT format('CREATE ROLE %I LOGIN', role)
-FROM unnest(ARRAY[:'service', :'migrator']) AS role
+FROM unnest(ARRAY[:'service', :'migrator', :'board']) AS role
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) \gexec
 
 ALTER ROLE :"service" PASSWORD :'password';
@@ -32,15 +36,23 @@ ALTER ROLE :"migrator" NOINHERIT PASSWORD :'migrator_password';
 GRANT millrace_service TO :"service";
 GRANT millrace_owner TO :"migrator";
 
+-- A board that looks, however often and at whatever, must not hold anybody up: few sessions, short statements, no locks.
+ALTER ROLE :"board" CONNECTION LIMIT 6 PASSWORD :'board_password';
+ALTER ROLE :"board" SET default_transaction_read_only = on;
+ALTER ROLE :"board" SET statement_timeout = '2s';
+ALTER ROLE :"board" SET lock_timeout = '500ms';
+ALTER ROLE :"board" SET idle_in_transaction_session_timeout = '5s';
+GRANT millrace_board TO :"board";
+
 -- Nobody comes in, or creates anything, by default.
 REVOKE ALL ON DATABASE :"DBNAME" FROM PUBLIC;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 ALTER DATABASE :"DBNAME" OWNER TO millrace_owner;
 ALTER SCHEMA public OWNER TO millrace_owner;
 
-GRANT CONNECT ON DATABASE :"DBNAME" TO :"migrator", millrace_service, millrace_reader;
+GRANT CONNECT ON DATABASE :"DBNAME" TO :"migrator", millrace_service, millrace_reader, millrace_board;
 GRANT TEMPORARY ON DATABASE :"DBNAME" TO millrace_service;  -- COPY into a temporary table, then merge
-GRANT USAGE ON SCHEMA public TO millrace_service, millrace_reader;
+GRANT USAGE ON SCHEMA public TO millrace_service, millrace_reader, millrace_board;
 ALTER DEFAULT PRIVILEGES FOR ROLE millrace_owner GRANT USAGE ON SCHEMAS TO millrace_service, millrace_reader;
 ALTER DEFAULT PRIVILEGES FOR ROLE millrace_owner GRANT SELECT ON TABLES TO millrace_reader;
 -- Functions may be called by everyone unless this is said.
