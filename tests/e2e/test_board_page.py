@@ -1,0 +1,261 @@
+"""The board's page in a real browser: it updates by itself, opens, searches, and says what it can't see.
+
+The browser is the system's Chromium (BOARD_TEST_BROWSER names another one). The boards that it is shown are made up,
+so that each test decides what happens; what the board says of real servers is tested where those run.
+"""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+
+from infra.board.document import Answer, State
+from infra.local.ports import free_ports
+from tests.unit import board_examples as examples
+from tests.unit.board_eyes import Shown, serving
+
+DESK, PHONE = (1280, 900), (390, 844)
+EVIL = "<script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">"
+
+expect.set_options(timeout=10_000)
+
+
+@dataclass
+class Watched:
+    """A page, and what went wrong on it."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+
+    def heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.errors.append(message.text)
+
+    def asked(self, url: str) -> None:
+        if urlsplit(url).hostname != "127.0.0.1":
+            self.elsewhere.append(url)
+
+
+@pytest.fixture
+def eyes() -> Shown:
+    return Shown()
+
+
+@pytest.fixture
+async def url(eyes: Shown, tmp_path: Path) -> AsyncIterator[str]:
+    async with serving(eyes, tmp_path / "history.sqlite") as url:
+        yield url
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    # A sandbox of its own needs rights that root in a container doesn't have; it loads nothing but this board.
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
+def chromium() -> str:
+    names = (os.environ.get("BOARD_TEST_BROWSER", ""), "chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if name and (path := shutil.which(name))), None)
+    assert found, "no Chromium: install the package `chromium`, or name a browser in BOARD_TEST_BROWSER"
+    return found
+
+
+@asynccontextmanager
+async def opened(browser: Browser, url: str, size: tuple[int, int] = DESK, scheme: str = "light") -> AsyncIterator[Watched]:  # fmt: skip
+    page = await browser.new_page(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark" if scheme == "dark" else "light",
+        timezone_id="UTC",
+    )
+    watched = Watched(page)
+    page.on("console", watched.heard)
+    page.on("pageerror", lambda error: watched.errors.append(str(error)))
+    page.on("request", lambda request: watched.asked(request.url))
+    await page.goto(url)
+    await expect(page.locator("#link-text")).to_have_text("Live")
+    yield watched
+    await page.close()
+
+
+def assert_clean(watched: Watched) -> None:
+    assert watched.errors == []
+    assert watched.elsewhere == []
+
+
+async def test_the_answer_changes_without_a_reload(browser: Browser, url: str, eyes: Shown) -> None:
+    async with opened(browser, url) as watched:
+        await expect(watched.page.locator("#answer")).to_have_text(examples.FINE)
+        eyes.board = examples.in_trouble()
+        await expect(watched.page.locator("#answer")).to_contain_text("stuck on OrderShipped (attempt 7")
+        await expect(watched.page.locator("#answer-state")).to_have_text("stuck")
+        eyes.board = examples.board()
+        await expect(watched.page.locator("#answer-state")).to_have_text("up to date")
+        assert_clean(watched)
+
+
+async def test_the_answer_says_how_old_it_is(browser: Browser, url: str) -> None:
+    async with opened(browser, url) as watched:
+        await expect(watched.page.locator("#answer-age")).to_contain_text(" old")
+
+
+async def test_the_slowest_box_stands_out_and_says_so(browser: Browser, url: str, eyes: Shown) -> None:
+    eyes.board = examples.in_trouble()
+    async with opened(browser, url) as watched:
+        box = watched.page.get_by_role(
+            "button", name="reservations, consumer inventory-service.orders: stuck"
+        )
+        await expect(box).to_contain_text("3 min 50 s")
+        await expect(box).to_have_class("box bad slowest")
+        assert "the slowest stage of this path" in (await box.get_attribute("aria-label") or "")
+
+
+async def test_a_box_opens_to_its_partitions_its_event_and_its_past(
+    browser: Browser, url: str, eyes: Shown
+) -> None:
+    eyes.board = examples.in_trouble()
+    async with opened(browser, url) as watched:
+        page = watched.page
+        box = page.get_by_role("button", name="reservations, consumer inventory-service.orders")
+        await box.focus()
+        await page.keyboard.press("Enter")  # no mouse needed
+        await expect(box).to_have_attribute("aria-expanded", "true")
+        rows = page.get_by_role("table", name="Partitions of inventory-service.orders").get_by_role("row")
+        await expect(rows).to_have_count(1 + examples.PARTITIONS)
+        await expect(rows.nth(4)).to_contain_text("stuck")
+        await expect(rows.nth(4)).to_contain_text("KeyError 'carrier'")
+        await expect(rows.nth(5)).to_contain_text("up to date")
+        await expect(page.locator(".more canvas")).to_be_visible()
+        await expect(page.locator(".more")).to_contain_text("2 members, was 1")
+        await page.get_by_role("button", name="Close").click()
+        await expect(page.locator(".more")).to_have_count(0)
+        assert_clean(watched)
+
+
+async def test_an_order_is_found(browser: Browser, url: str) -> None:
+    async with opened(browser, url) as watched:
+        page = watched.page
+        await page.get_by_label("Order id, event id or correlation id").fill(examples.ORDER)
+        await page.get_by_role("button", name="Find").click()
+        await expect(page.locator("#found")).to_contain_text("OrderCreated")
+        await expect(page.locator("#found li.waiting")).to_contain_text("waiting here for 3 min 50 s")
+        assert_clean(watched)
+
+
+async def test_what_is_no_id_is_answered_with_the_reason(browser: Browser, url: str) -> None:
+    async with opened(browser, url) as watched:
+        await watched.page.get_by_label("Order id, event id or correlation id").fill("no id")
+        await watched.page.keyboard.press("Enter")
+        await expect(watched.page.locator("#found")).to_contain_text("ids have no blanks")
+
+
+async def test_markup_in_names_and_errors_is_text(browser: Browser, url: str, eyes: Shown) -> None:
+    path = examples.topic_path("order", EVIL, "inventory", "inventory.events", EVIL)
+    path = examples.stuck(path, error=EVIL)
+    stages = [
+        each.model_copy(
+            update={"partitions": [part.model_copy(update={"member": EVIL}) for part in each.partitions]}
+        )
+        for each in path.stages
+    ]
+    eyes.board = examples.board(
+        [path.model_copy(update={"stages": stages})],
+        answer=Answer(text=EVIL, state=State.STUCK, as_of=examples.AT, age=0.1),
+        groups=[examples.group(EVIL, client=EVIL)],
+    )
+    async with opened(browser, url) as watched:
+        page = watched.page
+        await expect(page.locator("#answer")).to_have_text(EVIL)
+        await page.locator(".box.bad").click()
+        await expect(page.locator(".more")).to_contain_text(EVIL)
+        await expect(page.locator("#groups")).to_contain_text(EVIL)
+        assert await page.locator("main script, main img").count() == 0
+        assert "pwned" not in (await page.title()).replace(EVIL[:60], "")
+        assert_clean(watched)
+
+
+async def test_the_browser_refuses_markup_made_from_strings(browser: Browser, url: str) -> None:
+    """Should anybody write innerHTML one day: the page's policy makes it an error."""
+    async with opened(browser, url) as watched:
+        refused = (
+            "() => { try { document.body.innerHTML = '<b>x</b>'; return false; } catch { return true; } }"
+        )
+        assert await watched.page.evaluate(refused)
+
+
+async def test_the_page_says_that_nothing_comes_and_goes_on_when_it_does(
+    browser: Browser, eyes: Shown, tmp_path: Path
+) -> None:
+    (port,) = free_ports(1)
+    file = tmp_path / "history.sqlite"
+    async with AsyncExitStack() as until_the_end:
+        async with serving(eyes, file, port) as url:
+            page = (await until_the_end.enter_async_context(opened(browser, url))).page
+        await expect(page.locator("#link-text")).to_contain_text("trying again")
+        # The last answer stays, and its age says what it is worth.
+        await expect(page.locator("#answer")).to_have_text(examples.FINE)
+        await expect(page.locator("#answer-age")).to_contain_text(" old")
+        eyes.board = examples.in_trouble()
+        async with serving(eyes, file, port):
+            await expect(page.locator("#link-text")).to_have_text("Live", timeout=15_000)
+            await expect(page.locator("#answer-state")).to_have_text("stuck")
+
+
+async def test_a_server_that_cannot_be_seen_is_named(browser: Browser, url: str, eyes: Shown) -> None:
+    kafka = examples.source("kafka", seen=False, age=24.0, problem="connection refused")
+    text = "I can't see Kafka for 24 s; the numbers are from 12:03:10."
+    eyes.board = examples.board(
+        sources=[kafka], answer=Answer(text=text, state=State.CANT_SEE, as_of=examples.AT, age=24.0)
+    )
+    async with opened(browser, url) as watched:
+        await expect(watched.page.locator("#answer")).to_have_text(text)
+        await expect(watched.page.locator("#notices")).to_contain_text("kafka: can’t see it for 24 s")
+        assert_clean(watched)
+
+
+async def test_the_map_shows_the_partition_that_is_behind(browser: Browser, url: str, eyes: Shown) -> None:
+    eyes.board = examples.board([examples.stuck(examples.usual_paths()[4])])
+    async with opened(browser, url) as watched:
+        page = watched.page
+        await expect(page.locator("#heat-path")).to_contain_text("reservations")
+        stuck = "Worst: partition 3, 3 min 50 s behind"
+        await expect(page.locator("#heat-said")).to_contain_text(stuck)
+        assert stuck in (await page.locator("#heat").get_attribute("aria-label") or "")
+        await page.get_by_role("button", name="24 h").click()
+        await expect(page.get_by_role("button", name="24 h")).to_have_attribute("aria-pressed", "true")
+        assert_clean(watched)
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["1280 px", "phone"])
+async def test_nothing_is_wider_than_the_screen(
+    browser: Browser, url: str, eyes: Shown, size: tuple[int, int]
+) -> None:
+    eyes.board = examples.in_trouble()
+    async with opened(browser, url, size) as watched:
+        await watched.page.locator(".box.slowest.bad").click()
+        await expect(watched.page.locator(".more canvas")).to_be_visible()
+        assert await watched.page.evaluate("() => document.documentElement.scrollWidth") <= size[0]
+        assert_clean(watched)
+
+
+async def test_the_theme_is_the_systems_until_another_is_chosen(browser: Browser, url: str) -> None:
+    background = "() => getComputedStyle(document.body).backgroundColor"
+    async with opened(browser, url, scheme="dark") as watched:
+        page = watched.page
+        assert await page.evaluate(background) == "rgb(16, 20, 24)"
+        await page.get_by_role("button", name="Theme").click()  # dark
+        await page.get_by_role("button", name="Theme").click()  # light
+        assert await page.evaluate(background) == "rgb(246, 247, 248)"
+        await page.reload()
+        await expect(page.get_by_role("button", name="Theme: light")).to_be_visible()
+        assert await page.evaluate(background) == "rgb(246, 247, 248)"
+        assert_clean(watched)
