@@ -4,11 +4,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis.settings import BootstrapServers, DatabaseUrl, Port
-from infra.topology import SERVICES
 
+Hosts = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(lambda names: names.replace(" ", "").split(",") if isinstance(names, str) else names),
+    Field(min_length=1, description="names under which it may be asked, separated by commas"),
+]
 _LOGIN = "the {} service's Postgres, by the board's read-only login"
 
 
@@ -31,7 +36,14 @@ class BoardSettings(BaseSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = "info"
     log_format: Annotated[Literal["json", "console"], BeforeValidator(str.lower)] = "json"
 
+    hosts: Hosts = ("localhost", "127.0.0.1")
+
     @property
     def databases(self) -> dict[str, str]:
         """Where to log in, by service."""
-        return {service.name: getattr(self, f"{service.name}_database_url") for service in SERVICES}
+        return {
+            "order": self.order_database_url,
+            "inventory": self.inventory_database_url,
+            "notification": self.notification_database_url,
+            "user": self.user_database_url,
+        }

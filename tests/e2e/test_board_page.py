@@ -112,7 +112,7 @@ async def test_the_slowest_box_stands_out_and_says_so(browser: Browser, url: str
     eyes.board = examples.in_trouble()
     async with opened(browser, url) as watched:
         box = watched.page.get_by_role(
-            "button", name="reservations, consumer inventory-service.orders: stuck"
+            "button", name="reservations, consumer inventory-service.stock: stuck"
         )
         await expect(box).to_contain_text("3 min 50 s")
         await expect(box).to_have_class("box bad slowest")
@@ -125,11 +125,11 @@ async def test_a_box_opens_to_its_partitions_its_event_and_its_past(
     eyes.board = examples.in_trouble()
     async with opened(browser, url) as watched:
         page = watched.page
-        box = page.get_by_role("button", name="reservations, consumer inventory-service.orders")
+        box = page.get_by_role("button", name="reservations, consumer inventory-service.stock")
         await box.focus()
         await page.keyboard.press("Enter")  # no mouse needed
         await expect(box).to_have_attribute("aria-expanded", "true")
-        rows = page.get_by_role("table", name="Partitions of inventory-service.orders").get_by_role("row")
+        rows = page.get_by_role("table", name="Partitions of inventory-service.stock").get_by_role("row")
         await expect(rows).to_have_count(1 + examples.PARTITIONS)
         await expect(rows.nth(4)).to_contain_text("stuck")
         await expect(rows.nth(4)).to_contain_text("KeyError 'carrier'")

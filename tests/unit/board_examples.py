@@ -132,8 +132,8 @@ def usual_paths() -> list[Path]:
         topic_path("order", "saga", "inventory", "inventory.events", "order-service.saga"),
         topic_path("order", "catalogue", "inventory", "inventory.events", "order-service.catalogue", kind="read model", version=1),
         own_path("inventory", "stock"),
-        topic_path("inventory", "reservations", "order", "orders.events", "inventory-service.orders"),
-        topic_path("notification", "mailing", "order", "orders.events", "notification-service.orders"),
+        topic_path("inventory", "reservations", "order", "orders.events", "inventory-service.stock"),
+        topic_path("notification", "requests", "order", "orders.events", "notification-service.requests"),
         own_path("user", "users"),
     ]  # fmt: skip
 
@@ -146,7 +146,7 @@ def board(paths: Sequence[Path] | None = None, *, number: int = 1, at: datetime 
         "sources": [source(name, at) for name in servers],
         "relays": [relay(name, f"{name}.events") for name in SERVICES],
         "topics": [topic(name) for name in ("orders.events", "inventory.events")],
-        "groups": [group("order-service.saga"), group("inventory-service.orders")],
+        "groups": [group("order-service.saga"), group("inventory-service.stock")],
         "parked": [], "parked_streams": [], "builds": [], "marks": [],
     }  # fmt: skip
     began = at - timedelta(seconds=number)
@@ -173,10 +173,10 @@ def in_trouble(*, number: int = 1, at: datetime = AT) -> Board:
         number=number,
         at=at,
         answer=Answer(text=text, state=State.STUCK, as_of=at, age=0.3),
-        parked=[ParkedErrors(service="notification", consumer="notification-service.orders", error_class="ValidationError", streams=2, events=5, oldest=5400.0)],
-        parked_streams=[ParkedStream(service="notification", consumer="notification-service.orders", stream_id=ORDER, events=3, oldest=5400.0, event_type="OrderConfirmed", error_class="ValidationError", error="lines: field required", attempts=5)],
+        parked=[ParkedErrors(service="notification", consumer="notification-service.requests", error_class="ValidationError", streams=2, events=5, oldest=5400.0)],
+        parked_streams=[ParkedStream(service="notification", consumer="notification-service.requests", stream_id=ORDER, events=3, oldest=5400.0, event_type="OrderConfirmed", error_class="ValidationError", error="lines: field required", attempts=5)],
         builds=[build(at)],
-        marks=[Mark(at=at - timedelta(seconds=300), kind="rebalance", subject="inventory-service.orders", text="2 members, was 1")],
+        marks=[Mark(at=at - timedelta(seconds=300), kind="rebalance", subject="inventory-service.stock", text="2 members, was 1")],
     )  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def journey(wanted: str, at: datetime = AT) -> Journey:
     hops = [
         Hop(kind=StageKind.STORE, name="order", path=None, state="passed", at=committed, waiting=None, text=""),
         Hop(kind=StageKind.RELAY, name="order", path=None, state="passed", at=committed + timedelta(seconds=0.02), waiting=None, text=""),
-        Hop(kind=StageKind.CONSUMER, name="inventory-service.orders", path="inventory/reservations", state="waiting", at=None, waiting=230.0, text="behind an event that is stuck, in partition 3"),
+        Hop(kind=StageKind.CONSUMER, name="inventory-service.stock", path="inventory/reservations", state="waiting", at=None, waiting=230.0, text="behind an event that is stuck, in partition 3"),
         Hop(kind=StageKind.READ_MODEL, name="reservations", path="inventory/reservations", state="unknown", at=None, waiting=None, text=""),
     ]  # fmt: skip
     event = TracedEvent(
@@ -245,5 +245,5 @@ def journey(wanted: str, at: datetime = AT) -> Journey:
         partition=3, hops=hops,
     )  # fmt: skip
     return Journey(
-        id=wanted, at=at, text="1 event: waiting at inventory-service.orders", complete=True, events=[event]
+        id=wanted, at=at, text="1 event: waiting at inventory-service.stock", complete=True, events=[event]
     )

@@ -7,7 +7,7 @@ from infra.board import metrics
 from infra.board.document import Board, Canary, Partition, StageKind, State
 from tests.unit import board_examples as examples
 
-GROUP = {"cluster_name": "millrace", "group": "inventory-service.orders"}
+GROUP = {"cluster_name": "millrace", "group": "inventory-service.stock"}
 PARTITION = GROUP | {"topic": "orders.events", "partition": "3"}
 CONSUMER = {
     "service": "inventory", "stage": "consumer", "projection": "reservations", "topic": "orders.events",

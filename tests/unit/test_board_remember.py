@@ -49,7 +49,7 @@ def test_every_series_has_a_name_of_its_own() -> None:
 def test_what_happened_is_kept_with_what_it_happened_to() -> None:
     (mark,) = remember.marks(examples.in_trouble())
     assert (mark.series, mark.kind, mark.text) == (
-        "inventory-service.orders",
+        "inventory-service.stock",
         "rebalance",
         "2 members, was 1",
     )

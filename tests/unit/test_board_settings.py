@@ -1,0 +1,42 @@
+"""What the board is told, and that the stack tells it."""
+
+import pytest
+
+from chassis.settings import SettingsError, load
+from infra.board.settings import BoardSettings
+from infra.topology import SERVICES
+
+URL = "postgresql://order_service_board:secret@db:5432/order_service"
+
+
+@pytest.fixture
+def logins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for service in SERVICES:
+        monkeypatch.setenv(f"BOARD_{service.name.upper()}_DATABASE_URL", URL)
+
+
+@pytest.mark.usefixtures("logins")
+def test_there_is_a_login_for_every_service() -> None:
+    assert load(BoardSettings).databases == {service.name: URL for service in SERVICES}
+
+
+def test_a_missing_login_is_named_and_no_other_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOARD_USER_DATABASE_URL", "mysql://u:secret@db/x")
+    with pytest.raises(SettingsError) as failed:
+        load(BoardSettings)
+    assert "BOARD_ORDER_DATABASE_URL is not set: the order service's Postgres, by the board's read-only login" in str(failed.value)  # fmt: skip
+    assert "secret" not in str(failed.value)
+
+
+@pytest.mark.usefixtures("logins")
+def test_the_names_it_answers_to_are_loopbacks_unless_others_are_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load(BoardSettings).hosts == ("localhost", "127.0.0.1")
+    monkeypatch.setenv("BOARD_HOSTS", "board, localhost")
+    assert load(BoardSettings).hosts == ("board", "localhost")
+
+
+@pytest.mark.usefixtures("logins")
+def test_a_password_is_not_in_what_is_printed_of_the_settings() -> None:
+    assert "secret" not in repr(load(BoardSettings))
