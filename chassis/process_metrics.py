@@ -59,7 +59,7 @@ class EventLoopLag:
         self._seconds = metrics.histogram(
             "millrace_event_loop_lag_seconds",
             "How much later than due the event loop woke a task, five times a second",
-            buckets=_LAGS,
+            _LAGS,
         )
         self._interval = interval
         self._stopping = asyncio.Event()

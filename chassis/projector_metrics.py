@@ -15,21 +15,22 @@ class ProjectorMetrics:
     def __init__(self, metrics: Metrics, projection: str) -> None:
         self._metrics = metrics
         self._projection = projection
-        labels = ("projection",)
         self._events = metrics.counter(
             "millrace_projector_events_total",
             "Events that were projected, or passed over as not handled",
-            labels,
-        ).labels(projection)
+            projection=projection,
+        )
         self._batch_events = metrics.histogram(
             "millrace_projector_batch_events",
             "Events in a batch; the count is that of the batches",
-            labels,
-            buckets=SIZES,
-        ).labels(projection)
+            SIZES,
+            projection=projection,
+        )
         self._batch_seconds = metrics.histogram(
-            "millrace_projector_batch_duration_seconds", "From locking the checkpoint to the commit", labels
-        ).labels(projection)
+            "millrace_projector_batch_duration_seconds",
+            "From locking the checkpoint to the commit",
+            projection=projection,
+        )
 
     def watch(self, projector: "Projector", states: Iterable[str]) -> None:
         """From here on tell the state of `projector`, which is one of `states`, and its position."""

@@ -10,6 +10,7 @@ SENT: Final = "sent"
 DELAYED: Final = "delayed"
 FAILED: Final = "failed"
 
+_SECONDS: Final = (*SECONDS, 30.0)
 _WORDS: Final[dict[type[Outcome], str]] = {Sent: SENT, Outage: DELAYED, Deferred: DELAYED, Hopeless: FAILED}
 
 
@@ -18,25 +19,26 @@ class EmailMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._attempts = metrics.counter(
-            "millrace_email_attempts_total",
-            "Attempts to deliver an e-mail, by what came of them; the reason is empty for those sent",
-            ("outcome", "reason"),
-        )
-        seconds = metrics.histogram(
-            "millrace_email_attempt_duration_seconds",
-            "An attempt: the address from the user service, and the mail server's answer",
-            ("outcome",),
-            buckets=(*SECONDS, 30.0),
-        )
-        self._seconds = {word: seconds.labels(word) for word in (SENT, DELAYED, FAILED)}
+        self._seconds = {
+            outcome: metrics.histogram(
+                "millrace_email_attempt_duration_seconds",
+                "An attempt: the address from the user service, and the mail server's answer",
+                _SECONDS,
+                outcome=outcome,
+            )
+            for outcome in (SENT, DELAYED, FAILED)
+        }
 
     def attempted(self, outcome: Outcome, seconds: float) -> None:
         """An attempt came to this end."""
         word = _WORDS[type(outcome)]
-        reason = "" if isinstance(outcome, Sent) else outcome.reason
-        self._attempts.labels(word, reason).inc()
         self._seconds[word].observe(seconds)
+        self._metrics.counter(
+            "millrace_email_attempts_total",
+            "Attempts to deliver an e-mail, by what came of them; the reason is empty for those sent",
+            outcome=word,
+            reason="" if isinstance(outcome, Sent) else outcome.reason,
+        ).inc()
 
     def watch_breaker(self, breaker: Breaker) -> None:
         """From here on tell whether it is open."""

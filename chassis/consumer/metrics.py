@@ -16,18 +16,17 @@ class ConsumerMetrics:
     def __init__(self, metrics: Metrics, consumer: str) -> None:
         self._metrics = metrics
         self._consumer = consumer
-        labels = ("consumer",)
         self._batch_events = metrics.histogram(
             "millrace_consumer_batch_events",
             "Records in a batch; the count is that of the batches",
-            labels,
-            buckets=SIZES,
-        ).labels(consumer)
+            SIZES,
+            consumer=consumer,
+        )
         self._batch_seconds = metrics.histogram(
             "millrace_consumer_batch_duration_seconds",
             "From taking a batch to having settled it, retries included",
-            labels,
-        ).labels(consumer)
+            consumer=consumer,
+        )
 
     def settled(self, events: int, seconds: float) -> None:
         """A batch is done."""

@@ -1,8 +1,6 @@
 """What is measured of HTTP requests."""
 
-from prometheus_client import Histogram
-
-from chassis.metrics import Metrics
+from chassis.metrics import Histogram, Metrics
 
 UNMATCHED = "unmatched"
 """In place of a route: no such path, or refused before it was looked at."""
@@ -16,22 +14,31 @@ class HttpMetrics:
     """Of the HTTP door."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self.in_flight = metrics.gauge(
-            "millrace_http_requests_in_flight", "HTTP requests that are being answered now"
-        )
-        self._seconds = metrics.histogram(
-            "millrace_http_request_duration_seconds",
-            "HTTP requests by route (its template) and class of the status; includes what a request was told to wait",
-            ("method", "route", "status"),
-        )
+        self.in_flight = 0
+        """Requests that are being answered now."""
+        self._metrics = metrics
         # As many as there are routes, methods and classes: what a client can invent is none of them.
-        self._children: dict[tuple[str, str, int], Histogram] = {}
+        self._seconds: dict[tuple[str, str, int], Histogram] = {}
+        metrics.watch(
+            "gauge",
+            "millrace_http_requests_in_flight",
+            "HTTP requests that are being answered now",
+            lambda: self.in_flight,
+        )
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """`route` is its template; `status` 0 when there was no answer."""
         key = (method if method in _METHODS else "other", route, status // 100)
-        child = self._children.get(key)
-        if child is None:
-            kind = f"{key[2]}xx" if status else UNANSWERED
-            child = self._children[key] = self._seconds.labels(key[0], route, kind)
-        child.observe(seconds)
+        histogram = self._seconds.get(key)
+        if histogram is None:
+            histogram = self._seconds[key] = self._histogram(*key)
+        histogram.observe(seconds)
+
+    def _histogram(self, method: str, route: str, status_class: int) -> Histogram:
+        return self._metrics.histogram(
+            "millrace_http_request_duration_seconds",
+            "HTTP requests by route (its template) and class of status; with what a request asked to wait",
+            method=method,
+            route=route,
+            status=f"{status_class}xx" if status_class else UNANSWERED,
+        )

@@ -43,12 +43,12 @@ class Measured:
                 status = message["status"]
             await send(message)
 
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         began = time.perf_counter()
         try:
             await self.app(scope, receive, send_noting)
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight -= 1
             # The router leaves the route that it found there; its path is the template.
             route = getattr(scope.get("route"), "path", UNMATCHED)
             self._metrics.answered(scope["method"], route, status, time.perf_counter() - began)

@@ -15,23 +15,19 @@ class RelayMetrics:
     def __init__(self, metrics: Metrics, topic: str) -> None:
         self._metrics = metrics
         self._topic = topic
-        labels = ("topic",)
         self._events = metrics.counter(
-            "millrace_relay_events_total", "Events that the topic acknowledged, repeats included", labels
-        ).labels(topic)
+            "millrace_relay_events_total", "Events that the topic acknowledged, repeats included", topic=topic
+        )
         self._chunk_events = metrics.histogram(
             "millrace_relay_chunk_events",
             "Events in a chunk; the count is that of the chunks",
-            labels,
-            buckets=SIZES,
-        ).labels(topic)
+            SIZES,
+            topic=topic,
+        )
         self._ack_seconds = metrics.histogram(
             "millrace_relay_ack_duration_seconds",
             "From sending a chunk to the acknowledgement of all of it",
-            labels,
-        ).labels(topic)
-        self._faults = metrics.counter(
-            "millrace_relay_faults_total", "What ended a leadership, or an attempt at one", ("topic", "state")
+            topic=topic,
         )
 
     def watch(self, relay: "Relay", states: Iterable[str]) -> None:
@@ -74,4 +70,9 @@ class RelayMetrics:
 
     def fault(self, state: str) -> None:
         """It starts anew, from this state."""
-        self._faults.labels(self._topic, label(state)).inc()
+        self._metrics.counter(
+            "millrace_relay_faults_total",
+            "What ended a leadership, or an attempt at one",
+            topic=self._topic,
+            state=label(state),
+        ).inc()

@@ -29,8 +29,12 @@ class AppendMetrics:
     """Of the appends that go by group commit. What consumers append is in the transactions of their batches."""
 
     def __init__(self, metrics: Metrics) -> None:
-        appends = metrics.counter("millrace_appends_total", "Appends by what became of them", ("outcome",))
-        self._appends = {outcome: appends.labels(outcome) for outcome in OUTCOMES}
+        self._appends = {
+            outcome: metrics.counter(
+                "millrace_appends_total", "Appends by what became of them", outcome=outcome
+            )
+            for outcome in OUTCOMES
+        }
         self._seconds = metrics.histogram(
             "millrace_append_duration_seconds",
             "What callers waited for an append: for a group, and for its commit",
@@ -45,8 +49,8 @@ class AppendMetrics:
         )
         self._group_events = metrics.histogram(
             "millrace_append_group_events",
-            "Events in a group of appends; its count is that of the groups",
-            buckets=SIZES,
+            "Events in a group of appends; the count is that of the groups",
+            SIZES,
         )
 
     def answered(self, appended: Sequence[Appended], events: int, seconds: float) -> None:

@@ -172,7 +172,7 @@ async def test_a_process_without_routes_has_the_page_too() -> None:
 def test_two_components_of_a_kind_share_a_family() -> None:
     metrics = Metrics()
     for consumer in ("saga", "catalogue"):
-        metrics.counter("millrace_batches_total", "Batches", ["consumer"]).labels(consumer).inc()
+        metrics.counter("millrace_batches_total", "Batches", consumer=consumer).inc()
         metrics.watch("gauge", "millrace_partitions", "Partitions", lambda: 3.0, consumer=consumer)
 
     assert metrics.render()[0].count(b"# TYPE millrace_partitions gauge") == 1
@@ -186,6 +186,18 @@ def test_two_services_in_one_process_see_nothing_of_each_other() -> None:
     other.counter("millrace_batches_total", "Batches")
 
     assert (value(one, "millrace_batches_total"), value(other, "millrace_batches_total")) == (1, 0)
+
+
+def test_a_histogram_is_told_in_buckets_that_include_the_smaller_ones() -> None:
+    metrics = Metrics()
+    waited = metrics.histogram("millrace_wait_seconds", "Waited", [0.1, 1])
+    for seconds in (0.05, 0.1, 0.5, 7.0):
+        waited.observe(seconds)
+
+    buckets = [value(metrics, "millrace_wait_seconds_bucket", le=le) for le in ("0.1", "1.0", "+Inf")]
+    assert buckets == [2, 3, 4], "a bucket holds what is equal to its bound"
+    assert value(metrics, "millrace_wait_seconds_count") == 4
+    assert value(metrics, "millrace_wait_seconds_sum") == pytest.approx(7.65)
 
 
 def test_a_number_that_is_not_there_now_is_not_told() -> None:
@@ -203,9 +215,9 @@ def test_a_family_is_of_one_kind_and_has_its_labels() -> None:
     metrics.counter("millrace_batches_total", "Batches")
     metrics.watch("gauge", "millrace_position", "Where it is", lambda: 0.0, topic="t")
 
-    with pytest.raises(TypeError, match="millrace_batches_total is a counter"):
-        metrics.gauge("millrace_batches_total", "Batches")
-    with pytest.raises(ValueError, match="millrace_position has the labels"):
+    with pytest.raises(ValueError, match="millrace_batches_total is a CounterMetricFamily"):
+        metrics.histogram("millrace_batches_total", "Batches")
+    with pytest.raises(ValueError, match="millrace_position is a GaugeMetricFamily with the labels"):
         metrics.watch("gauge", "millrace_position", "Where it is", lambda: 0.0, group="g")
 
 
