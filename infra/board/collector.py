@@ -1,0 +1,149 @@
+"""One pass: every store at once, then Kafka, then the document. A source that can't be seen yields what was last seen.
+
+Stores come first: what the relay sends between the two looks is seen twice, and never not at all (infra/board/path.py). No
+source waits for another for longer than PATIENCE: one that hangs is asked in the background, and its answer, however late,
+is taken up by the pass that finds it.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, Self, TypeVar
+
+import psycopg
+from aiokafka.errors import KafkaError
+
+from infra.board.assemble import Assembler
+from infra.board.declared import PLATFORM, Declared
+from infra.board.document import Board, Journey
+from infra.board.journey import Journeys
+from infra.board.kafka import Kafka
+from infra.board.raw import KafkaView, Seen, StoreView, Views
+from infra.board.stores import Store, clock_offset, problem_of
+
+PATIENCE = 0.7
+"""Seconds in which a source answers in a pass, or is not seen in it."""
+DEADLINE = 5.0
+"""Seconds after which an answer is not waited for any more, also in the background."""
+
+View = TypeVar("View")
+_FAULTS = (psycopg.Error, KafkaError, OSError, TimeoutError)
+
+
+@dataclass
+class Watched(Generic[View]):
+    """A source between passes: its last view, and the question that is under way."""
+
+    name: str
+    last: View | None = None
+    at: float | None = None
+    problem: str = "not asked yet"
+    fresh: bool = False
+    asking: asyncio.Task[View] | None = None
+
+    async def look(self, ask: Callable[[], Awaitable[View]], patience: float) -> None:
+        """Afterwards `fresh` says whether `last` was seen just now."""
+        self.fresh = False
+        if self.asking is not None and self.asking.done():
+            self._take(self.asking)  # too late for the pass that asked; the next question follows at once
+            self.fresh = False
+        if self.asking is None:
+            self.asking = asyncio.create_task(_within(ask, DEADLINE))
+        await asyncio.wait({self.asking}, timeout=patience)
+        if self.asking.done():
+            self._take(self.asking)
+        else:
+            self.problem = f"no answer for {PATIENCE} s"
+
+    def _take(self, asked: asyncio.Task[View]) -> None:
+        self.asking = None
+        try:
+            self.last = asked.result()
+        except _FAULTS as fault:
+            self.problem = problem_of(fault)
+        else:
+            self.at = getattr(self.last, "at", None)
+            self.problem, self.fresh = "", True
+
+    @property
+    def seen(self) -> Seen:
+        return Seen(self.fresh, self.problem, self.at)
+
+    async def stop(self) -> None:
+        """Nothing is under way any more."""
+        if self.asking is not None:
+            self.asking.cancel()
+            await asyncio.wait({self.asking})
+            self.asking = None
+
+
+class Collector:
+    """The board's eyes: `look` once a second or so, `where` when somebody asks. Use it as `async with Collector(...)`."""
+
+    def __init__(self, databases: Mapping[str, str], kafka: str, declared: Declared = PLATFORM) -> None:
+        """`databases`: service -> where the board logs in; `kafka`: host:port. Nothing has to be up, now or later."""
+        self._stores = {service: Store(service, url) for service, url in databases.items()}
+        self._kafka = Kafka(kafka, declared.topics.values())
+        self._store_watch = {name: Watched[StoreView](f"postgres-{name}") for name in databases}
+        self._kafka_watch = Watched[KafkaView]("kafka")
+        self._assembler = Assembler(declared, datetime.now(UTC))
+        self._journeys = Journeys(databases, declared)
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def look(self) -> Board:
+        """One pass. A source that can't be seen is a state in the board, not an exception."""
+        async with self._turn:
+            began = time.monotonic()
+            views = await self._views()
+            return self._assembler.board(views, took=time.monotonic() - began)
+
+    async def where(self, wanted: str) -> Journey:
+        """Every hop of the events that belong to an id (of an event, a stream, an order ..., a correlation).
+
+        Raises ValueError for what can't be an id.
+        """
+        async with self._turn:
+            views = await self._views()
+        return await self._journeys.of(wanted, views)
+
+    async def close(self) -> None:
+        """Ends what is under way, and the connections."""
+        await self._kafka_watch.stop()
+        for watch in self._store_watch.values():
+            await watch.stop()
+        for store in self._stores.values():
+            await store.close()
+        await self._kafka.close()
+        await self._journeys.close()
+
+    async def _views(self) -> Views:
+        await asyncio.gather(
+            *(watch.look(self._stores[name].look, PATIENCE) for name, watch in self._store_watch.items())
+        )
+        rows = {name: watch.last for name, watch in self._store_watch.items() if watch.last is not None}
+        await self._kafka_watch.look(lambda: self._kafka.look(rows), PATIENCE)
+        at, wall = time.monotonic(), datetime.now(UTC)
+        return Views(
+            at=at,
+            wall=wall,
+            stores=rows,
+            kafka=self._kafka_watch.last,
+            seen={
+                "kafka": self._kafka_watch.seen,
+                **{watch.name: watch.seen for watch in self._store_watch.values()},
+            },
+            clocks={name: clock_offset(view, mono=at, wall=wall) for name, view in rows.items()},
+        )
+
+
+async def _within(ask: Callable[[], Awaitable[View]], seconds: float) -> View:
+    async with asyncio.timeout(seconds):
+        return await ask()

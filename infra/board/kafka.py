@@ -1,0 +1,363 @@
+"""Kafka, seen over a client's own connections: no group is joined, no offset committed, no topic created.
+
+Commits are read before the ends of the logs. Of a record only its headers are looked at, and it is read once: the record
+at an offset of a topic doesn't change.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import KafkaConnectionError, for_code
+from aiokafka.protocol.admin import DescribeGroupsRequest_v2, ListGroupsRequest
+from aiokafka.protocol.api import Request
+from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition as Place
+
+from chassis.topic_ids import topic_ids
+from infra.board.path import Done, done_by, is_done, offset_in, wanted_records
+from infra.board.raw import (
+    AppliedRow,
+    GroupView,
+    KafkaView,
+    MemberView,
+    RecordHead,
+    StoreView,
+    TopicPartition,
+    TopicView,
+)
+
+_LATEST, _EARLIEST = -1, -2  # instead of timestamps
+_NO_REPLICA, _READ_UNCOMMITTED = -1, 0
+_SMALL, _LARGE = 64 * 1024, 8 * 1024 * 1024
+"""Bytes asked of a partition: what holds nearly every batch; and for the one that it doesn't hold."""
+_SCANS = 8
+"""Fetches of one pass that look behind records that were applied already."""
+
+Wanted = tuple[str, int, int]  # topic, partition, offset
+Cached = tuple[UUID | None, str, int, int]
+
+
+class _DescribeGroups(Request[DescribeGroupsRequest_v2]):  # type: ignore[misc]  # aiokafka has no types
+    """aiokafka 0.14 would ask by version 3 and read the answer as if it were of version 2: wrong behind the first group."""
+
+    API_KEY = 15
+
+    def __init__(self, groups: list[str]) -> None:
+        self._groups = groups
+
+    def build(self, request_struct_class: type[DescribeGroupsRequest_v2]) -> DescribeGroupsRequest_v2:
+        return request_struct_class(self._groups)
+
+
+class Kafka:
+    """One cluster. Use it from one task at a time."""
+
+    def __init__(self, bootstrap_servers: str, topics: Iterable[str]) -> None:
+        """`topics` are looked at in any case, others when a group committed to them."""
+        self._servers = bootstrap_servers
+        self._topics = frozenset(topics)
+        self._client: AIOKafkaClient | None = None
+        self._records: dict[Cached, RecordHead] = {}
+        self._scanned: dict[tuple[str, UUID | None, str, int], int] = {}
+
+    async def look(self, stores: Mapping[str, StoreView]) -> KafkaView:
+        """`stores` were read before: their rows name offsets. Raises KafkaError, OSError, TimeoutError."""
+        try:
+            return await self._look(await self.client(), stores)
+        except BaseException:  # also a cancelled wait
+            await self.close()
+            raise
+
+    async def client(self) -> AIOKafkaClient:
+        """The client, made when there is none."""
+        if self._client is None:
+            client = AIOKafkaClient(
+                bootstrap_servers=self._servers,
+                client_id="millrace-board",
+                request_timeout_ms=2000,
+                metadata_max_age_ms=10_000,
+                retry_backoff_ms=100,
+            )
+            try:
+                await client.bootstrap()
+            except BaseException:
+                await client.close()
+                raise
+            self._client = client
+        return self._client
+
+    async def close(self) -> None:
+        """Harmless to repeat."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _look(self, client: AIOKafkaClient, stores: Mapping[str, StoreView]) -> KafkaView:
+        began = time.monotonic()
+        cluster = await client.fetch_all_metadata()
+        trip = time.monotonic() - began
+        groups = await _groups(client, cluster)
+        committed = {topic for group in groups.values() for topic, _ in group.commits}
+        names = (self._topics | committed) & set(cluster.topics())
+        ids, at = await topic_ids(client, sorted(names)), time.monotonic()
+        ends = await _offsets(client, cluster, names, _LATEST)
+        starts = await _offsets(client, cluster, names, _EARLIEST)
+        topics = {name: TopicView(ids.get(name), starts[name], ends[name]) for name in names if name in ends}
+        seen = KafkaView(at=at, round_trip=trip, topics=topics, groups=groups)
+        heads = await self._heads(client, cluster, seen, wanted_records(stores, seen))
+        first_new = await self._first_new(client, cluster, seen, stores, heads)
+        return KafkaView(at, trip, topics, groups, heads, first_new)
+
+    async def _heads(
+        self, client: AIOKafkaClient, cluster: ClusterMetadata, seen: KafkaView, wanted: set[Wanted]
+    ) -> dict[Wanted, RecordHead]:
+        def key(one: Wanted) -> Cached:
+            return (seen.topics[one[0]].id, *one)
+
+        self._records = {key(one): self._records[key(one)] for one in wanted if key(one) in self._records}
+        missing = [one for one in wanted if key(one) not in self._records]
+        for size in (_SMALL, _LARGE):
+            for one, head in (await _fetch_first(client, cluster, missing, size)).items():
+                self._records[key(one)] = head
+            missing = [one for one in missing if key(one) not in self._records]
+        return {one: self._records[key(one)] for one in wanted if key(one) in self._records}
+
+    async def _first_new(
+        self,
+        client: AIOKafkaClient,
+        cluster: ClusterMetadata,
+        seen: KafkaView,
+        stores: Mapping[str, StoreView],
+        heads: Mapping[Wanted, RecordHead],
+    ) -> dict[tuple[str, str, int, int], RecordHead | None]:
+        """Behind records that were applied already: the first that was not. A long stretch takes several passes."""
+        found: dict[tuple[str, str, int, int], RecordHead | None] = {}
+        remembered: dict[tuple[str, UUID | None, str, int], int] = {}
+        budget = _SCANS
+        for (consumer, topic, partition), rows in _by_place(stores, seen).items():
+            view = seen.topics[topic]
+            start = max(max(offset_in(row, view) for row in rows), view.starts.get(partition, 0))
+            head, done = heads.get((topic, partition, start)), done_by(rows)
+            if head is None or not is_done(head, done):
+                continue
+            memory = (consumer, view.id, topic, partition)
+            offset, new = max(start, self._scanned.get(memory, 0)), None
+            while new is None and offset < view.ends[partition] and budget:
+                budget -= 1
+                records = await _fetch(client, cluster, [(topic, partition, offset)], _LARGE // 8)
+                offset, new = _scan(records.get((topic, partition, offset), ()), offset, done)
+            remembered[memory] = offset
+            if new is not None or offset >= view.ends[partition]:
+                found[consumer, topic, partition, start] = new
+        self._scanned = remembered
+        return found
+
+
+def _by_place(
+    stores: Mapping[str, StoreView], seen: KafkaView
+) -> dict[tuple[str, str, int], list[AppliedRow]]:
+    places: dict[tuple[str, str, int], list[AppliedRow]] = defaultdict(list)
+    for store in stores.values():
+        for row in store.applied:
+            if row.topic in seen.topics and row.partition in seen.topics[row.topic].ends:
+                places[row.consumer, row.topic, row.partition].append(row)
+    return places
+
+
+def _scan(records: Sequence[RecordHead], offset: int, done: Done) -> tuple[int, RecordHead | None]:
+    """Where to look on, and the first record that was not applied."""
+    for head in records:
+        if not is_done(head, done):
+            return head.offset, head
+        offset = head.offset + 1
+    return offset, None
+
+
+async def _groups(client: AIOKafkaClient, cluster: ClusterMetadata) -> dict[str, GroupView]:
+    """Every group that consumes, with its members and commits: the broker that lists a group is its coordinator."""
+    nodes = [broker.nodeId for broker in cluster.brokers()]
+    if not nodes:
+        raise KafkaConnectionError("no broker is known")
+
+    async def of(node: int) -> dict[str, GroupView]:
+        listed = await client.send(node, ListGroupsRequest())
+        if listed.error_code:
+            raise for_code(listed.error_code)("groups")
+        names = [name for name, kind, *_ in listed.groups if kind in ("consumer", "")]
+        if not names:
+            return {}
+        described, *offsets = await asyncio.gather(
+            client.send(node, _DescribeGroups(names)),
+            *(client.send(node, OffsetFetchRequest(name, None)) for name in names),
+        )
+        commits = {name: _commits(answer) for name, answer in zip(names, offsets, strict=True)}
+        return {
+            group: GroupView(state, [_member(*member) for member in members], commits.get(group, {}))
+            for error, group, state, _, _, members, *_ in described.groups
+            if not error
+        }
+
+    found: dict[str, GroupView] = {}
+    for some in await asyncio.gather(*(of(node) for node in nodes)):
+        found |= some
+    return found
+
+
+def _commits(answer: Any) -> dict[TopicPartition, int]:
+    return {
+        (topic, partition): offset
+        for topic, partitions in answer.topics
+        for partition, offset, _, error in partitions
+        if not error and offset >= 0
+    }
+
+
+def _member(member: str, client: str, host: str, _metadata: bytes, assignment: bytes, *_: Any) -> MemberView:
+    partitions: frozenset[TopicPartition] = frozenset()
+    if assignment:
+        decoded = ConsumerProtocolMemberAssignment.decode(assignment)
+        partitions = frozenset((place.topic, place.partition) for place in decoded.partitions())
+    return MemberView(member, client, host.lstrip("/"), partitions)
+
+
+async def _offsets(
+    client: AIOKafkaClient, cluster: ClusterMetadata, topics: Iterable[str], moment: int
+) -> dict[str, dict[int, int]]:
+    """Topic -> partition -> offset. A partition without a leader is left out: it can't be seen."""
+    places = [Place(topic, n) for topic in topics for n in cluster.partitions_for_topic(topic) or ()]
+    found: dict[str, dict[int, int]] = {topic: {} for topic in topics}
+
+    async def of(leader: int, some: Mapping[str, list[int]]) -> None:
+        wanted = [(topic, [(n, moment) for n in numbers]) for topic, numbers in some.items()]
+        answer = await client.send(leader, OffsetRequest(_NO_REPLICA, _READ_UNCOMMITTED, wanted))
+        for topic, partitions in answer.topics:
+            for partition, error, _, offset in partitions:
+                if not error:
+                    found[topic][partition] = offset
+
+    await asyncio.gather(*(of(leader, some) for leader, some in _by_leader(cluster, places).items()))
+    return found
+
+
+def _by_leader(cluster: ClusterMetadata, places: Iterable[Place]) -> dict[int, dict[str, list[int]]]:
+    leaders: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for place in places:
+        leader = cluster.leader_for_partition(place)
+        if leader is not None and leader >= 0:
+            leaders[leader][place.topic].append(place.partition)
+    return leaders
+
+
+async def _fetch_first(
+    client: AIOKafkaClient, cluster: ClusterMetadata, wanted: Sequence[Wanted], size: int
+) -> dict[Wanted, RecordHead]:
+    fetched = await _fetch(client, cluster, wanted, size, only_first=True)
+    return {one: heads[0] for one, heads in fetched.items() if heads}
+
+
+async def _fetch(
+    client: AIOKafkaClient,
+    cluster: ClusterMetadata,
+    wanted: Sequence[Wanted],
+    size: int,
+    *,
+    only_first: bool = False,
+) -> dict[Wanted, list[RecordHead]]:
+    """The records from each offset on that fit into `size` bytes a partition; several offsets of one take turns."""
+    found: dict[Wanted, list[RecordHead]] = {}
+    left = list(wanted)
+    while left:
+        turn: dict[TopicPartition, int] = {}
+        for topic, partition, offset in left:
+            turn.setdefault((topic, partition), offset)
+        left = [one for one in left if turn[one[0], one[1]] != one[2]]
+        places = [Place(*place) for place in turn]
+
+        async def of(
+            leader: int, some: Mapping[str, list[int]], turn: Mapping[TopicPartition, int] = turn
+        ) -> None:
+            topics = [
+                (topic, [(n, turn[topic, n], size) for n in numbers]) for topic, numbers in some.items()
+            ]
+            answer = await client.send(leader, FetchRequest(0, 0, 2**30, _READ_UNCOMMITTED, topics))
+            for topic, partitions in answer.topics:
+                for partition, error, _, *rest in partitions:
+                    offset = turn[topic, partition]
+                    if not error and rest[-1]:
+                        heads = read_heads(rest[-1], offset, only_first=only_first)
+                        found[topic, partition, offset] = heads
+
+        await asyncio.gather(*(of(leader, some) for leader, some in _by_leader(cluster, places).items()))
+    return found
+
+
+def read_heads(data: bytes, offset: int, *, only_first: bool = False) -> list[RecordHead]:
+    """The headers of the records from `offset` on. A batch holds earlier ones too; one that was cut off is left out."""
+    heads: list[RecordHead] = []
+    batches = MemoryRecords(data)
+    while batches.has_next():
+        batch = batches.next_batch()
+        if batch is None:
+            break
+        if getattr(batch, "is_control_batch", False):
+            continue
+        for record in batch:
+            if record.offset >= offset:
+                heads.append(head_of(record))
+                if only_first:
+                    return heads
+    return heads
+
+
+def head_of(record: Any) -> RecordHead:
+    """What a record's headers say. Anybody can write to a topic: what isn't as a relay writes it is None."""
+    headers = dict(record.headers or ())
+    return RecordHead(
+        offset=record.offset,
+        timestamp=record.timestamp / 1000,
+        committed_at=_time(headers.get("ce_time")),
+        position=_number(headers.get("millrace_position")),
+        epoch=_uuid(headers.get("millrace_epoch")),
+        generation=_number(headers.get("millrace_generation")),
+        stream_id=_text(headers.get("ce_subject")),
+        version=_number(headers.get("millrace_version")),
+        event_id=_text(headers.get("ce_id")),
+        type=_text(headers.get("ce_type")),
+    )
+
+
+def _text(raw: bytes | None) -> str | None:
+    try:
+        return None if raw is None else raw.decode()[:255]
+    except UnicodeDecodeError:
+        return None
+
+
+def _number(raw: bytes | None) -> int | None:
+    return int(raw) if raw is not None and raw.isdigit() and len(raw) < 19 else None
+
+
+def _uuid(raw: bytes | None) -> UUID | None:
+    try:
+        return UUID(_text(raw) or "")
+    except ValueError:
+        return None
+
+
+def _time(raw: bytes | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(_text(raw) or "")
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo is not None else None

@@ -1,0 +1,316 @@
+"""One service's database, seen with the board's own login: one statement, one snapshot, one round trip.
+
+The login may read columns, and no data of an event (chassis/migrations/0008_board.sql). It writes nothing, takes no lock
+that anybody waits for, and its statements end after two seconds.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, LiteralString
+from uuid import UUID
+
+import orjson
+import psycopg
+from psycopg import AsyncConnection
+
+from infra.board.raw import (
+    AppliedRow,
+    CheckpointRow,
+    CopyRow,
+    CursorRow,
+    EventRef,
+    ParkedCount,
+    ParkedRow,
+    StoreView,
+)
+
+COUNTED = 1000
+"""Events behind a place are counted up to here; beyond, the difference of the positions is close enough."""
+
+_OPTIONS = {
+    "statement_timeout": "2s",
+    "lock_timeout": "500ms",
+    "default_transaction_read_only": "on",
+    "plan_cache_mode": "force_custom_plan",
+    "jit": "off",
+    "timezone": "UTC",
+}
+
+# Behind a place: the first event, and how many there are. A position that a rolled back append drew stays empty, so the
+# difference alone would count events that there are not.
+_BEHIND: LiteralString = """
+    LEFT JOIN LATERAL (
+        SELECT json_build_object('position', e.position, 'stream_id', e.stream_id, 'version', e.version,
+                                 'event_id', e.event_id, 'type', e.type, 'recorded_at', e.recorded_at) AS event
+        FROM public.events e WHERE e.position > place.position ORDER BY e.position LIMIT 1
+    ) AS oldest ON true
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS behind FROM (
+            SELECT e.position FROM public.events e WHERE e.position > place.position ORDER BY e.position LIMIT 1001
+        ) AS some
+    ) AS counted
+"""
+# The key of a session lock, as chassis/leader.py makes it; pg_locks shows its halves.
+_LOOK: LiteralString = (  # without parameters, so a % is a %
+    """
+WITH head AS MATERIALIZED (
+    SELECT e.position, e.recorded_at FROM public.events e ORDER BY e.position DESC LIMIT 1
+), sessions AS MATERIALIZED (
+    SELECT a.application_name AS name, count(*) AS number FROM pg_stat_activity a
+    WHERE a.datname = current_database() GROUP BY a.application_name
+), parked AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT DISTINCT ON (p.consumer, p.stream_id)
+               p.id, p.consumer, p.stream_id, count(*) OVER (PARTITION BY p.consumer, p.stream_id) AS events, p.parked_at,
+               p.event_type, p.error_class, left(split_part(p.error, E'\\n', 1), 200) AS error, p.attempts
+        FROM public.parked_events p WHERE p.consumer !~ '[.](next|previous|aside)$'
+        ORDER BY p.consumer, p.stream_id, p.id
+    ) AS first
+)
+SELECT json_build_object(
+    'head', (SELECT h.position FROM head h),
+    'head_at', (SELECT h.recorded_at FROM head h),
+    'epoch', (SELECT i.epoch FROM public.store_identity i),
+    'sessions', (SELECT coalesce(json_object_agg(s.name, s.number), '{}') FROM sessions s),
+    'first', (SELECT oldest.event FROM (SELECT 0::bigint AS position) AS place """  # noqa: S608 - constants
+    + _BEHIND
+    + """),
+    'cursors', (
+        SELECT json_agg(json_build_object(
+            'topic', place.topic, 'generation', place.generation, 'position', place.cursor, 'token', place.fencing_token,
+            'topic_id', place.topic_id, 'ends', place.end_offsets, 'until', place.republish_until,
+            'oldest', oldest.event, 'behind', counted.behind, 'after', place.position, 'leader', lock.pid))
+        FROM (
+            -- What is sent again, into a topic that is filled anew, does not wait: it was sent before.
+            SELECT c.topic, c.generation, c.position AS cursor, c.fencing_token, c.topic_id, c.end_offsets,
+                   c.republish_until, greatest(c.position, c.republish_until) AS position,
+                   ('x' || encode(substr(sha256(convert_to('millrace relay ' || c.topic || ' ' || c.generation, 'UTF8')),
+                                         1, 8), 'hex'))::bit(64)::bigint AS key
+            FROM public.relay_cursor c
+        ) AS place """
+    + _BEHIND
+    + """
+        LEFT JOIN pg_locks lock ON lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
+            AND lock.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+            AND lock.classid::bigint = (place.key >> 32) & 4294967295 AND lock.objid::bigint = place.key & 4294967295
+    ),
+    'checkpoints', (
+        SELECT json_agg(json_build_object('model', place.read_model, 'version', place.version, 'position', place.position,
+                                          'oldest', oldest.event, 'behind', counted.behind))
+        FROM public.projection_checkpoints AS place """
+    + _BEHIND
+    + """
+        WHERE place.read_model !~ '[.]'
+    ),
+    'applied', (
+        SELECT json_agg(json_build_object('consumer', a.consumer, 'epoch', a.epoch, 'topic', a.topic,
+            'generation', a.generation, 'partition', a.partition, 'position', a.position, 'next_offset', a.next_offset,
+            'topic_id', a.topic_id))
+        FROM public.consumer_positions a WHERE a.consumer !~ '[.](next|previous|aside)$'
+    ),
+    'copies', (
+        SELECT json_agg(json_build_object('model', c.name, 'version', c.version, 'copy', c.copy, 'consumer', m.consumer,
+            'began_at', c.began_at, 'built_at', c.built_at, 'since', c.since,
+            'position', coalesce((SELECT CASE WHEN p.source = 'store' THEN min(p.position) ELSE sum(p.position) END
+                                  FROM public.read_model_parts p WHERE p.name = c.name AND p.version = c.version
+                                  GROUP BY p.source ORDER BY p.source LIMIT 1), 0)))
+        FROM public.read_model_copies c LEFT JOIN public.read_models m ON m.name = c.name AND m.version = c.version
+    ),
+    'parked', (SELECT json_agg(to_json(p)) FROM (SELECT * FROM parked ORDER BY id LIMIT 100) AS p),
+    'parked_counts', (
+        SELECT json_agg(json_build_object('consumer', c.consumer, 'error_class', c.error_class, 'streams', c.streams,
+                                          'events', c.events, 'since', c.since))
+        FROM (SELECT consumer, error_class, count(*) AS streams, sum(events)::bigint AS events, min(parked_at) AS since
+              FROM parked GROUP BY consumer, error_class) AS c
+    ),
+    -- The last thing: every event that the snapshot holds was recorded before.
+    'clock', clock_timestamp()
+)::text
+"""
+)
+
+
+class Store:
+    """One service's database. A connection of its own, made again when it broke; use it from one task at a time."""
+
+    def __init__(self, service: str, url: str) -> None:
+        self.service = service
+        self._url = url
+        self._connection: AsyncConnection[tuple[Any, ...]] | None = None
+
+    async def look(self) -> StoreView:
+        """Raises psycopg.Error, with the reason, when it can't be seen."""
+        connection = await self.connection()
+        try:
+            before = time.monotonic()
+            row = await (await connection.execute(_LOOK)).fetchone()
+            after = time.monotonic()
+        except BaseException:  # also a cancelled wait: whatever the connection was at, it isn't used again
+            await self.close()
+            raise
+        assert row is not None
+        return store_view(self.service, orjson.loads(row[0]), at=(before + after) / 2, trip=after - before)
+
+    async def connection(self) -> AsyncConnection[tuple[Any, ...]]:
+        """The connection, made when there is none."""
+        if self._connection is None or self._connection.closed:
+            self._connection = await AsyncConnection.connect(
+                self._url,
+                autocommit=True,
+                application_name="millrace-board",
+                connect_timeout=2,
+                options=" ".join(f"-c {name}={value}" for name, value in _OPTIONS.items()),
+                tcp_user_timeout=4000,
+                keepalives_idle=2,
+                keepalives_interval=1,
+                keepalives_count=3,
+            )
+        return self._connection
+
+    async def close(self) -> None:
+        """Harmless to repeat."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+def store_view(service: str, seen: Mapping[str, Any], *, at: float, trip: float) -> StoreView:
+    """What the statement said, as a StoreView."""
+    clock = _time(seen["clock"])
+    head = seen["head"] or 0
+    sessions: Mapping[str, int] = seen["sessions"]
+
+    def behind(row: Mapping[str, Any], position: int) -> int:
+        return int(row["behind"]) if row["behind"] <= COUNTED else head - position
+
+    return StoreView(
+        service=service,
+        at=at,
+        clock=clock,
+        round_trip=trip,
+        head=head,
+        head_at=_time(seen["head_at"]) if seen["head_at"] else None,
+        first=_event(seen["first"], clock),
+        epoch=UUID(seen["epoch"]) if seen["epoch"] else None,
+        sessions=sessions.get(f"{service}-service", 0),
+        cursors=[
+            CursorRow(
+                topic=row["topic"],
+                generation=row["generation"],
+                position=row["position"],
+                fencing_token=row["token"],
+                topic_id=UUID(row["topic_id"]) if row["topic_id"] else None,
+                end_offsets={int(partition): end for partition, end in row["ends"].items()},
+                republish_until=row["until"],
+                pending=behind(row, row["after"]),
+                oldest=_event(row["oldest"], clock),
+                leader=row["leader"],
+                standing_by=_standing_by(row, sessions),
+            )
+            for row in _rows(seen, "cursors")
+        ],
+        checkpoints=[
+            CheckpointRow(
+                read_model=row["model"],
+                version=row["version"],
+                position=row["position"],
+                pending=behind(row, row["position"]),
+                oldest=_event(row["oldest"], clock),
+            )
+            for row in _rows(seen, "checkpoints")
+        ],
+        applied=[
+            AppliedRow(
+                consumer=row["consumer"],
+                epoch=UUID(row["epoch"]),
+                topic=row["topic"],
+                generation=row["generation"],
+                partition=row["partition"],
+                position=row["position"],
+                next_offset=row["next_offset"],
+                topic_id=UUID(row["topic_id"]) if row["topic_id"] else None,
+            )
+            for row in _rows(seen, "applied")
+        ],
+        copies=[
+            CopyRow(
+                model=row["model"],
+                version=row["version"],
+                copy=row["copy"],
+                consumer=row["consumer"],
+                began_at=_time(row["began_at"]),
+                built_at=_time(row["built_at"]) if row["built_at"] else None,
+                since=_time(row["since"]),
+                position=int(row["position"]),
+                building=f"millrace-rebuild {row['model']}_v{row['version']}"[:63] in sessions,
+            )
+            for row in _rows(seen, "copies")
+        ],
+        parked=[
+            ParkedRow(
+                consumer=row["consumer"],
+                stream_id=row["stream_id"],
+                events=row["events"],
+                age=_age(row["parked_at"], clock),
+                event_type=row["event_type"],
+                error_class=row["error_class"],
+                error=row["error"],
+                attempts=row["attempts"],
+            )
+            for row in _rows(seen, "parked")
+        ],
+        parked_counts=[
+            ParkedCount(
+                row["consumer"], row["error_class"], row["streams"], row["events"], _age(row["since"], clock)
+            )
+            for row in _rows(seen, "parked_counts")
+        ],
+    )
+
+
+def clock_offset(view: StoreView, *, mono: float, wall: datetime) -> tuple[float, float]:
+    """How far the server's clock is ahead of the board's, and how wrong that can be. `wall` is the board's at `mono`."""
+    ours = wall + timedelta(seconds=view.at - mono)
+    return (view.clock - ours).total_seconds(), view.round_trip / 2
+
+
+def problem_of(error: BaseException) -> str:
+    """One line for people."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    said = lines[-1].strip() if lines and isinstance(error, psycopg.OperationalError) else (lines or [""])[0]
+    return said or type(error).__name__
+
+
+def _rows(seen: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    return seen[name] or ()
+
+
+def _standing_by(cursor: Mapping[str, Any], sessions: Mapping[str, int]) -> int:
+    number = sessions.get(f"millrace-relay {cursor['topic']} {cursor['generation']}"[:63], 0)
+    return max(0, number - (cursor["leader"] is not None))
+
+
+def _event(row: Mapping[str, Any] | None, clock: datetime) -> EventRef | None:
+    if row is None:
+        return None
+    recorded_at = _time(row["recorded_at"])
+    return EventRef(
+        position=row["position"],
+        stream_id=row["stream_id"],
+        version=row["version"],
+        event_id=row["event_id"],
+        type=row["type"],
+        recorded_at=recorded_at,
+        age=max(0.0, (clock - recorded_at).total_seconds()),
+    )
+
+
+def _age(moment: str, clock: datetime) -> float:
+    return max(0.0, (clock - _time(moment)).total_seconds())
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
