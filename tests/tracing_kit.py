@@ -66,14 +66,15 @@ class Recorded:
                 service="",
                 name=span.name,
                 kind=span.kind.name,
-                trace_id=f"{span.get_span_context().trace_id:032x}",
-                span_id=f"{span.get_span_context().span_id:016x}",
+                trace_id=f"{context.trace_id:032x}",
+                span_id=f"{context.span_id:016x}",
                 parent_id=f"{span.parent.span_id:016x}" if span.parent else None,
                 links=tuple(f"{link.context.span_id:016x}" for link in span.links),
                 failed=not span.status.is_ok,
                 attributes=dict(span.attributes or {}),
             )
             for span in self.exporter.get_finished_spans()
+            if (context := span.get_span_context())
         ]
 
     def one(self, name: str) -> SeenSpan:
@@ -113,7 +114,7 @@ class Collector:
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 assert self.path == "/v1/traces", self.path
                 collector.spans += _spans(ExportTraceServiceRequest.FromString(body))
@@ -122,7 +123,7 @@ class Collector:
                 self.end_headers()
                 self.wfile.write(ExportTraceServiceResponse().SerializeToString())
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            def log_message(self, format: str, *args: Any) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

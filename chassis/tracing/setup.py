@@ -113,14 +113,14 @@ def _tracer(provider: "TracerProvider") -> tracing.Tracer:
 
 def _provider(service: str, exporter: str) -> "TracerProvider":
     # Imported here: who records nothing should not pay for it, in time or in memory.
-    from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+    # Not OpenTelemetry's global provider: libraries that are instrumented themselves (FastAPI is) would then record
+    # every request once more, with path and query as the client typed them.
     # Not shut down at the exit of the interpreter: that would wait for a collector that hangs.
     provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(_exporter(exporter)))
-    trace.set_tracer_provider(provider)  # for libraries that are instrumented themselves
     return provider
 
 

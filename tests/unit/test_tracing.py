@@ -81,7 +81,9 @@ class MemoryStore:
     async def append_in(self, _connection: object, appends: list[StreamAppend]) -> tuple[Appended, ...]:
         return await self.append(appends)
 
-    async def read_streams(self, after_versions: dict[str, int], **_: object) -> dict[str, list[RecordedEvent]]:
+    async def read_streams(
+        self, after_versions: dict[str, int], **_: object
+    ) -> dict[str, list[RecordedEvent]]:
         return {stream_id: [] for stream_id in after_versions}
 
 
@@ -147,7 +149,9 @@ def test_a_service_has_its_own_name_unless_it_is_given_another(
 
 
 def test_who_records_nothing_does_not_load_the_sdk() -> None:
-    code = "import sys, order_service.app, notification_service.app; print('opentelemetry.sdk' in sys.modules)"
+    code = (
+        "import sys, order_service.app, notification_service.app; print('opentelemetry.sdk' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
@@ -250,9 +254,13 @@ def test_each_event_of_a_chunk_is_sent_in_its_own_trace_and_linked_to_the_chunk(
 
 
 def test_a_chunk_that_is_not_acknowledged_fails_all_its_spans(spans: Recorded) -> None:
-    with pytest.raises(TimeoutError), Sending("bread.events", 1) as sending:
-        sending.traceparent(recorded(REQUEST))
-        raise TimeoutError("no answer for ada@example.com")
+    def send() -> None:
+        with Sending("bread.events", 1) as sending:
+            sending.traceparent(recorded(REQUEST))
+            raise TimeoutError("no answer for ada@example.com")
+
+    with pytest.raises(TimeoutError):
+        send()
     assert [span.failed for span in spans.spans] == [True, True]
     assert {span.attributes["error.type"] for span in spans.spans} == {"TimeoutError"}
     assert "ada" not in repr(spans.spans)
