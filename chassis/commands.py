@@ -12,6 +12,8 @@ from typing import Generic
 from uuid import UUID
 from weakref import WeakValueDictionary
 
+from structlog.contextvars import bind_contextvars
+
 from chassis.decider import C, CommandRefused, Decider, S
 from chassis.events import DomainEvent, Metadata, NewEvent, RecordedEvent
 from chassis.ids import derived_id, new_id
@@ -91,6 +93,7 @@ class CommandHandler(Generic[S, C]):
         A repeat of a keyed command returns the first result, which is in the stream of the first request. Raises
         CommandRefused, IdempotencyKeyReused, WrongExpectedVersion when the stream exists.
         """
+        _log_with(stream_id)
         return await self._attempt(stream_id, NO_STREAM, self._decider.initial, command, context)
 
     async def execute(
@@ -101,6 +104,7 @@ class CommandHandler(Generic[S, C]):
         With `expected_version` the command is for the state at that version, and for no other. Raises
         CommandRefused with `current_version` set, IdempotencyKeyReused, WrongExpectedVersion.
         """
+        _log_with(stream_id)
         async with self._turns.setdefault(stream_id, asyncio.Lock()):
             for _ in range(MAX_ATTEMPTS - 1):
                 try:
@@ -181,6 +185,11 @@ class CommandHandler(Generic[S, C]):
     def _offer(self, stream_id: str, base: int, version: int, state: S) -> None:
         if self._snapshots is not None:
             self._snapshots.offer(self._decider, stream_id, base, version, state)
+
+
+def _log_with(stream_id: str) -> None:
+    # Not unbound: what the request fails of is logged at its outermost end. It has a context of its own.
+    bind_contextvars(stream_id=stream_id)
 
 
 def new_events(events: Sequence[DomainEvent], context: CommandContext) -> list[NewEvent]:

@@ -58,7 +58,7 @@ async def discard(
             if counted is not None:
                 await positions.raise_version(connection, consumer.name, stream_id, counted)
             await parking.move_to_discarded(connection, record, version=counted, reason=reason, by=by)
-    log.warning("parked event discarded", consumer=consumer.name, stream=stream_id, by=by, reason=reason)
+    log.warning("parked event discarded", consumer=consumer.name, stream_id=stream_id, by=by, reason=reason)
     return Discarded(record, counted, left)
 
 

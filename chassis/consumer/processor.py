@@ -12,6 +12,7 @@ from chassis.consumer.metrics import ConsumerMetrics
 from chassis.consumer.plan import Blocked, Failure, Plan, Skipped
 from chassis.consumer.transaction import BatchTransaction
 from chassis.logging import get_logger
+from chassis.tracing import trace_id
 
 log = get_logger(__name__)
 
@@ -157,7 +158,8 @@ class BatchProcessor:
         log.error(
             "event parked",
             consumer=self._transaction.consumer,
-            stream=item.stream_id,
+            stream_id=item.stream_id,
+            trace_id=trace_id(item.event.metadata.traceparent) if item.event else None,
             topic=item.topic,
             partition=item.partition,
             offset=item.offset,

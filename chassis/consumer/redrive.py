@@ -76,7 +76,7 @@ async def redrive_stream(consumer: Consumer, stream_id: str, *, dry_run: bool = 
         error = str(failure)
     async with consumer.transaction.pool.connection() as connection:
         left = await parking.count_parked(connection, consumer.name, stream_id)
-    log.info("stream redriven", consumer=consumer.name, stream=stream_id, applied=applied, left=left)
+    log.info("stream redriven", consumer=consumer.name, stream_id=stream_id, applied=applied, left=left)
     return Redriven(stream_id, applied, left, error)
 
 
