@@ -144,6 +144,11 @@ class Collector:
         )
 
 
+def open_collector(databases: Mapping[str, str], kafka: str, declared: Declared = PLATFORM) -> Collector:
+    """Use it as `async with open_collector(...) as collector`. Nothing has to be up."""
+    return Collector(databases, kafka, declared)
+
+
 async def _within(ask: Callable[[], Awaitable[View]], seconds: float) -> View:
     async with asyncio.timeout(seconds):
         return await ask()

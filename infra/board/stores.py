@@ -48,7 +48,7 @@ _BEHIND: LiteralString = """
     CROSS JOIN LATERAL (
         SELECT count(*) AS behind FROM (
             SELECT e.position FROM public.events e WHERE e.position > place.position ORDER BY e.position LIMIT 1001
-        ) AS some
+        ) AS few
     ) AS counted
 """
 # The key of a session lock, as chassis/leader.py makes it; pg_locks shows its halves.
