@@ -71,6 +71,8 @@ PORTS = {
     "KAFKA_CONTROLLER": 9093,
     "SMTP": 1025,
     "MAILBOX": 8025,
+    "PROMETHEUS": 9090,
+    "BOARD": 8080,
 }
 """Default ports. MILLRACE_PORT_OFFSET moves them all, MILLRACE_<NAME>_PORT moves one."""
 

@@ -44,6 +44,7 @@ class Watch:
         self._next = asyncio.Event()
         self._problem = "no pass has ended yet"
         self._moved = self._passed = time.monotonic()
+        self._unseen: set[str] = set()
 
     async def run(self) -> None:
         """Looks until it is cancelled. A pass that fails is a defect: it is logged, /readyz says so, the next follows."""
@@ -53,6 +54,7 @@ class Watch:
                 async with asyncio.timeout(PASS_WITHIN):
                     board = await self.eyes.look()
                 self._publish(board)
+                self._tell(board)
                 await asyncio.to_thread(self._remember, board)
                 self._problem = ""
             except Exception as error:
@@ -78,6 +80,15 @@ class Watch:
         self.board, self.json, self._passed = board, board.model_dump_json().encode(), time.monotonic()
         self._next.set()
         self._next = asyncio.Event()  # who waited for the old one wakes up; who comes now waits for the next
+
+    def _tell(self, board: Board) -> None:
+        """Logs a server that can't be seen any more, and one that can again: once, not in each pass."""
+        unseen = {source.name: source.problem for source in board.sources if not source.seen}
+        for name in unseen.keys() - self._unseen:
+            log.warning("can't see it", source=name, problem=unseen[name])
+        for name in self._unseen - unseen.keys():
+            log.info("seen again", source=name)
+        self._unseen = set(unseen)
 
     def _remember(self, board: Board) -> None:
         self.history.record(board.at.timestamp(), remember.samples(board), remember.marks(board))

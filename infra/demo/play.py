@@ -146,6 +146,7 @@ def print_where_to_look(stack: Stack, customer: Customer) -> None:
     for service in stack.topology.services:
         places.add_row(f"{service.name} API", f"{stack.url(service.name)}/docs")
     places.add_row("mailbox", stack.url("mailbox"))
+    places.add_row("board: where events are held up", stack.url("board"))
     places.add_row("Kafka", stack.kafka.bootstrap_servers)
     places.add_row("logs", str(stack.home.root / "logs"))
     out.print(places)

@@ -4,6 +4,7 @@ postgres-order ─ roles ─ migrate ─┐
 postgres-…     ─ roles ─ migrate ─┼─ order, inventory, notification, user
 kafka          ─ topics ──────────┤
 mailbox ──────────────────────────┘
+board: looks at all of them, needs none
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from chassis.topics import ensure_topics
+from infra.local.board import Board
 from infra.local.component import Component, Progress, silent
 from infra.local.errors import StackError
 from infra.local.home import Home
@@ -42,7 +44,7 @@ class Credentials:
 
 
 class Stack:
-    """Every component of the topology, by name: kafka, mailbox, postgres-<service>, <service>."""
+    """Every component of the topology, by name: kafka, mailbox, board, postgres-<service>, <service>."""
 
     def __init__(self, topology: Topology, home: Path, settings: Mapping[str, str] | None = None) -> None:
         """`settings` (ORDER_LOG_LEVEL and the like) are added to the services whose prefix they have."""
@@ -56,6 +58,7 @@ class Stack:
         self.mailbox = Mailbox("mailbox", self.home, topology.port("SMTP"), topology.port("MAILBOX"))
         self._postgres = {service.name: self._make_postgres(service) for service in topology.services}
         self._services = {service.name: self._make_service(service) for service in topology.services}
+        self.board = self._make_board()
 
     @property
     def components(self) -> dict[str, Component]:
@@ -65,6 +68,7 @@ class Stack:
             self.kafka,
             self.mailbox,
             *self._services.values(),
+            self.board,
         ]
         return {component.name: component for component in everyone}
 
@@ -89,13 +93,15 @@ class Stack:
             await together(
                 self._bring_kafka(topics, progress),
                 self.mailbox.start(progress),
+                self.board.start(progress),
                 *(self._bring_service(service, topics, progress) for service in self.topology.services),
             )
 
     async def down(self, progress: Progress = silent) -> None:
         """Stops everything; data stays. Services first, so that they can finish what they have begun."""
         with self._exclusively():
-            await together(*(stop(component, progress) for component in self._services.values()))
+            first: list[Component] = [self.board, *self._services.values()]
+            await together(*(stop(component, progress) for component in first))
             servers: list[Component] = [self.kafka, self.mailbox, *self._postgres.values()]
             await together(*(stop(component, progress) for component in servers))
 
@@ -222,6 +228,14 @@ class Stack:
         # A running service never holds the login that may change its tables.
         migration = {f"{service.prefix}MIGRATION_DATABASE_URL": migrator}
         return ServiceProcess(service, self.home, self.topology, serve_env=settings, migrate_env=migration)
+
+    def _make_board(self) -> Board:
+        logins = {
+            f"BOARD_{service.name.upper()}_DATABASE_URL": self.board_url(service.name)
+            for service in self.topology.services
+        }
+        kafka = {"BOARD_KAFKA_BOOTSTRAP_SERVERS": self.topology.address("KAFKA")}
+        return Board("board", self.home, self.topology.port("BOARD"), {**kafka, **logins})
 
 
 async def stop(component: Component, progress: Progress) -> None:

@@ -1,10 +1,13 @@
 """What the board is told, and that the stack tells it."""
 
+from pathlib import Path
+
 import pytest
 
 from chassis.settings import SettingsError, load
 from infra.board.settings import BoardSettings
-from infra.topology import SERVICES
+from infra.local.stack import Stack
+from infra.topology import PORTS, SERVICES, Topology
 
 URL = "postgresql://order_service_board:secret@db:5432/order_service"
 
@@ -40,3 +43,17 @@ def test_the_names_it_answers_to_are_loopbacks_unless_others_are_given(
 @pytest.mark.usefixtures("logins")
 def test_a_password_is_not_in_what_is_printed_of_the_settings() -> None:
     assert "secret" not in repr(load(BoardSettings))
+
+
+def test_the_stack_starts_it_with_its_own_logins_and_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = dict(Stack(Topology(PORTS), tmp_path).component("board").command().env)
+    assert {name.partition("_")[0] for name in env} == {"BOARD"}
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    settings = load(BoardSettings)
+    assert settings.http_port == 8080
+    assert {url.partition("//")[2].partition(":")[0] for url in settings.databases.values()} == {
+        f"{service.package}_board" for service in SERVICES
+    }

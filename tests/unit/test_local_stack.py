@@ -149,4 +149,4 @@ def test_the_status_is_also_told_to_programs(tmp_path: Path) -> None:
     )
     components = {status["name"]: status["state"] for status in json.loads(result.stdout)}
     assert components["order"] == "stopped"
-    assert len(components) == 10
+    assert len(components) == 11

@@ -1,0 +1,77 @@
+"""Runs the board: `python -m infra.board`, with the settings of infra/board/settings.py."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Generator
+
+import uvicorn
+
+from chassis.logging import configure_logging
+from chassis.settings import SettingsError, load
+from infra.board.app import create_app
+from infra.board.collector import Collector
+from infra.board.history import History
+from infra.board.settings import BoardSettings
+from infra.board.watch import Watch
+
+MISCONFIGURED = 2  # exit code
+GRACE = 2  # seconds that requests in flight have after a stop
+
+
+def main() -> int:
+    """Serve until stopped. Returns the exit code."""
+    try:
+        settings = load(BoardSettings)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return MISCONFIGURED
+    configure_logging("board", level=settings.log_level, form=settings.log_format)
+    # It tells every attempt to connect. That Kafka can't be seen is told once, by the watch.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    asyncio.run(serve(settings))
+    return 0
+
+
+async def serve(settings: BoardSettings) -> None:
+    """Look and answer until SIGTERM or SIGINT; then close what was opened, in order."""
+    history = History(settings.directory / "history.sqlite")
+    try:
+        async with Collector(settings.databases, settings.kafka_bootstrap_servers) as collector:
+            app = create_app(Watch(collector, history, settings.interval), settings.hosts)
+            await _server(app, settings).serve()
+    finally:
+        history.close()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """uvicorn would send itself the signal again when it has ended, before what is around it is closed."""
+        yield
+
+
+def _server(app: object, settings: BoardSettings) -> uvicorn.Server:
+    server = _Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            host=settings.http_host,
+            port=settings.http_port,
+            http="httptools",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+        )
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.handle_exit, number, None)
+    return server
+
+
+if __name__ == "__main__":
+    sys.exit(main())
