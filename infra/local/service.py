@@ -1,5 +1,6 @@
 """One service of the platform as a component: `python -m <package> migrate`, then `python -m <package> serve`."""
 
+import os
 import sys
 from collections.abc import Mapping
 
@@ -36,7 +37,8 @@ class ServiceProcess(Component):
         return f"http://{HOST}:{self._http_port}"
 
     def command(self) -> Command:
-        return Command((sys.executable, "-m", self._package, "serve"), env=self._serve_env, cwd=REPOSITORY)
+        env = {**asked_for_traces(), **self._serve_env}
+        return Command((sys.executable, "-m", self._package, "serve"), env=env, cwd=REPOSITORY)
 
     def tool_command(self, *arguments: str) -> Command:
         """One of the service's own commands (`replay list`, `audit` ...), with the service's settings."""
@@ -50,3 +52,9 @@ class ServiceProcess(Component):
 
     async def check(self) -> None:
         await require_ok(f"{self.url}/readyz")
+
+
+def asked_for_traces(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The standard variables of OpenTelemetry, which all services share; but each has a name of its own."""
+    named = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
+    return {name: value for name, value in environ.items() if name.startswith("OTEL_") and name not in named}

@@ -59,7 +59,7 @@ def test_a_service_gets_the_settings_of_the_topology(service: Service) -> None:
 def test_every_setting_in_compose_is_one_that_the_service_reads(service: Service) -> None:
     known = {f"{service.prefix}{field}".upper() for field in SETTINGS_OF[service.name].model_fields}
 
-    assert CONTAINERS[service.name]["environment"].keys() <= known
+    assert CONTAINERS[service.name]["environment"].keys() <= known | COMPOSE["x-traces"].keys()
 
 
 @each_service

@@ -37,6 +37,18 @@ def test_every_service_sees_its_own_settings_only(tmp_path: Path) -> None:
     assert stack.component("order").command().env["ORDER_LOG_LEVEL"] == "debug"
 
 
+def test_traces_are_asked_for_of_all_services_and_each_keeps_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "one for all")
+    stack = Stack(Topology(PORTS), tmp_path)
+    for service in SERVICES:
+        env = stack.component(service.name).command().env
+        told = {name: value for name, value in env.items() if name.startswith("OTEL_")}
+        assert told == {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+
+
 def test_a_service_that_asks_another_is_told_where_it_is() -> None:
     topology = Topology(PORTS)
     order, _inventory, notification, user = SERVICES
