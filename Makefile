@@ -56,6 +56,7 @@ lock: $(READY)  ## Resolve pyproject.toml into requirements.lock, and each servi
 	for service in $(SERVICES); do \
 	  $(COMPILE) --constraints requirements.lock --extra $$service-service -o $${service}_service/requirements.lock || exit 1; \
 	done
+	$(COMPILE) --constraints requirements.lock --extra board -o infra/board/requirements.lock
 	$(UV_ALONE) > infra/images/tools.lock
 
 clean:  ## Stop everything and remove its data (downloads stay)
