@@ -141,7 +141,7 @@ def test_ports_are_those_of_the_topology_on_this_machine_only() -> None:
         for name, container in CONTAINERS.items()
         for port in container.get("ports", [])
     }
-    people_use = ["KAFKA", "MAILBOX", *(f"{service.prefix}HTTP" for service in SERVICES)]
+    people_use = ["KAFKA", "MAILBOX", "PROMETHEUS", *(f"{service.prefix}HTTP" for service in SERVICES)]
 
     assert sorted(published.values()) == sorted(people_use)
     for port, name in published.items():
@@ -185,6 +185,20 @@ def test_the_images_are_those_of_the_container_tests() -> None:
     assert given == {
         name: f"${{MILLRACE_{name.upper()}_IMAGE:-{image}}}" for name, image in asdict(defaults).items()
     }
+
+
+def test_prometheus_asks_each_service_at_its_http_door() -> None:
+    topology = container_topology()
+    for file, host in (("compose", ""), ("local", "127.0.0.1")):
+        config = yaml.safe_load((REPOSITORY / "infra" / "prometheus" / f"{file}.yml").read_text())
+        asked = {job["job_name"]: job["static_configs"] for job in config["scrape_configs"]}
+
+        assert {
+            f"{service.name}-service": [
+                {"targets": [f"{host or service.name}:{topology.ports[f'{service.prefix}HTTP']}"]}
+            ]
+            for service in SERVICES
+        }.items() <= asked.items()
 
 
 def test_every_image_can_be_replaced() -> None:

@@ -1,6 +1,7 @@
 """Metrics: what is told at /metrics, of whom, and under which labels."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,9 +22,11 @@ from chassis.service import Health
 from chassis.store.metrics import AppendMetrics
 from chassis.store.model import Appended, AppendTimeout, EventIdsReused, WrongExpectedVersion
 from chassis.topics import Topic
+from infra.topology import SERVICES
 from notification_service.breaker import Breaker
 from notification_service.delivery import Deferred, Hopeless, Outage, Outcome, Sent
 from notification_service.metrics import EmailMetrics
+from tests.docs import ROOT
 from tests.support import eventually
 from tests.unit.http_kit import CUSTOMER, KEY, ORDER, Thing, router
 
@@ -219,6 +222,19 @@ def test_a_family_is_of_one_kind_and_has_its_labels() -> None:
         metrics.histogram("millrace_batches_total", "Batches")
     with pytest.raises(ValueError, match="millrace_position is a GaugeMetricFamily with the labels"):
         metrics.watch("gauge", "millrace_position", "Where it is", lambda: 0.0, group="g")
+
+
+# -- the documentation
+
+
+def test_every_metric_is_described_and_every_described_one_exists() -> None:
+    packages = [ROOT / name for name in ("chassis", *(service.package for service in SERVICES))]
+    sources = [file.read_text() for package in packages for file in package.rglob("*.py")]
+    declaring = [text for text in sources if "from chassis.metrics import" in text]
+    declared = {name for text in declaring for name in re.findall(r'"(millrace_[a-z_]+)"', text)}
+    described = set(re.findall(r"`(millrace_[a-z_]+)`", (ROOT / "docs" / "metrics.md").read_text()))
+
+    assert described == declared
 
 
 # -- components
