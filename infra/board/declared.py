@@ -16,6 +16,9 @@ TOPIC_OF = {
     "user": USERS.name,
 }
 
+STREAMS = ("order-", "product-", "reservation-", "notification-", "user-")
+"""What the ids of streams begin with, as in infra/topology.py, which the board's image does without."""
+
 
 @dataclass(frozen=True)
 class Projection:

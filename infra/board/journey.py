@@ -17,12 +17,11 @@ from psycopg.rows import class_row
 
 from chassis.relay.partitioning import partition_of
 from infra.board import words
-from infra.board.declared import Declared, Projection
+from infra.board.declared import STREAMS, Declared, Projection
 from infra.board.document import Hop, Journey, StageKind, TracedEvent
 from infra.board.path import consumer_of, newest_cursor, store_clock
 from infra.board.raw import StoreView, Views
 from infra.board.stores import Store
-from infra.topology import SERVICES
 
 LISTED = 100
 """Events of one answer, for each store."""
@@ -225,7 +224,7 @@ class Journeys:
         )
 
 
-_PREFIXES = tuple(prefix for service in SERVICES for prefix in service.streams)
+_PREFIXES = STREAMS
 
 
 def _passed(kind: StageKind, name: str, at: datetime | None, text: str) -> Hop:

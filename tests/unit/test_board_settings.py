@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from chassis.settings import SettingsError, load
+from infra.board.declared import STREAMS
 from infra.board.settings import BoardSettings
 from infra.local.stack import Stack
 from infra.topology import PORTS, SERVICES, Topology
@@ -29,6 +30,10 @@ def test_a_missing_login_is_named_and_no_other_is_repeated(monkeypatch: pytest.M
         load(BoardSettings)
     assert "BOARD_ORDER_DATABASE_URL is not set: the order service's Postgres, by the board's read-only login" in str(failed.value)  # fmt: skip
     assert "secret" not in str(failed.value)
+
+
+def test_it_knows_the_beginnings_of_stream_ids_that_the_topology_declares() -> None:
+    assert tuple(prefix for service in SERVICES for prefix in service.streams) == STREAMS
 
 
 @pytest.mark.usefixtures("logins")
