@@ -102,7 +102,7 @@ def _why(where: str, stage: Stage, held: Stage | Partition, path: Path) -> str:
         case State.STUCK:
             return f"{where} is stuck{since}"
         case State.STOPPED if stage.kind is StageKind.RELAY:
-            return f"{where} does not run, {words.events(held.pending or 0)} wait{since}"
+            return f"{where} does not run, {_waits(held)}{since}"
         case State.STOPPED:
             return f"{stage.name} is stopped: nobody reads {path.topic or 'the store'}{since}"
         case State.NOT_STARTED if stage.kind is StageKind.TOPIC:
@@ -122,7 +122,7 @@ def _why(where: str, stage: Stage, held: Stage | Partition, path: Path) -> str:
         case State.CANT_SEE:
             return f"I can't see {where}"
         case _:
-            return f"{words.events(held.pending or 0)} wait{since}, and I have not looked for long enough to say more"
+            return f"{_waits(held)}{since}, and I have not looked for long enough to say more"
 
 
 def _for(held: Stage | Partition) -> str:
@@ -130,3 +130,7 @@ def _for(held: Stage | Partition) -> str:
     waiting = held.event.waiting if held.event else None
     known = [seconds for seconds in (held.since, waiting) if seconds is not None]
     return f" for {words.duration(max(known))}" if known else ""
+
+
+def _waits(held: Stage | Partition) -> str:
+    return f"{words.events(held.pending or 0)} {'waits' if held.pending == 1 else 'wait'}"

@@ -114,8 +114,8 @@ class Track:
             return State.UP_TO_DATE  # all that was there has passed; what waits came since
         if any(sample.pending == 0 and sample.at > now - WINDOW for sample in self.samples):
             return State.UP_TO_DATE  # it was done within the window: what waits is younger than that
-        if not self._whole_window(now):
-            return State.WARMING_UP
+        if not self._whole_window(now) or then.arrived <= last.passed:
+            return State.WARMING_UP  # what waits may have come while the board could not look
         if last.passed == then.passed:
             return State.STUCK
         return State.FALLING_BEHIND if last.pending > then.pending else State.CATCHING_UP

@@ -61,10 +61,12 @@ def held(event: HeldEvent) -> str:
 
 
 def place(kind: StageKind, name: str, partition: int | None, topic: str | None) -> str:
-    """partition 3 of orders.events; the relay of order; orders"""
+    """partition 3 of orders.events; the relay of order; orders.events; orders"""
     if partition is not None:
         return f"partition {partition} of {topic or name}"
-    return {StageKind.RELAY: f"the relay of {name}", StageKind.STORE: f"the store of {name}"}.get(kind, name)
+    if kind in (StageKind.RELAY, StageKind.STORE):
+        return f"the {kind} of {name}"
+    return topic or name
 
 
 def described(
