@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from chassis.settings import MigrationSettings, ServiceSettings
+from infra.board.settings import BoardSettings
 from infra.containers.images import Images
 from infra.local.home import REPOSITORY
 from infra.local.kafka import SERVER_PROPERTIES
@@ -39,7 +40,7 @@ each_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service: 
 
 
 def test_compose_starts_what_the_topology_declares() -> None:
-    expected = {"kafka", "mailbox"} | {
+    expected = {"kafka", "mailbox", "board"} | {
         name for service in SERVICES for name in (service.name, service.postgres)
     }
 
@@ -68,7 +69,8 @@ def test_a_service_shares_its_database_and_its_secrets_with_nobody(service: Serv
     network, secrets = f"{service.name}-data", f"{service.name}-secrets"
 
     assert COMPOSE["networks"][network] == {"internal": True}
-    assert {name for name, container in CONTAINERS.items() if network in networks(container)} == insiders
+    reaching = {name for name, container in CONTAINERS.items() if network in networks(container)}
+    assert reaching == insiders | {"board"}  # with a login of its own: docs/board.md
     assert {name for name in CONTAINERS if mount_of(name, secrets)} == insiders | {"secrets"}
     assert networks(CONTAINERS[service.postgres]) == {network}
     for name in insiders:
@@ -88,6 +90,20 @@ def test_the_secrets_that_are_made_are_those_that_are_read(service: Service) -> 
     assert required == {"database_url", "migration_database_url", *map(str.lower, service.secrets)}
     for name in required:
         assert f"{service.name}_{name}" in script.replace("${service}", service.name), name
+
+
+def test_the_board_is_told_in_compose_what_it_reads() -> None:
+    script = (REPOSITORY / "infra" / "compose" / "secrets.sh").read_text()
+    required = {name for name, field in BoardSettings.model_fields.items() if field.is_required()}
+    known = {f"board_{name}".upper() for name in BoardSettings.model_fields}
+
+    assert required == {f"{service.name}_database_url" for service in SERVICES}
+    assert "/secrets/board/board_${service}_database_url" in script
+    assert mount_of("board", "board-secrets") == "/run/secrets:ro"
+    assert CONTAINERS["board"]["environment"].keys() <= known
+    assert CONTAINERS["board"]["environment"][
+        "BOARD_KAFKA_BOOTSTRAP_SERVERS"
+    ] == container_topology().address("KAFKA")
 
 
 def test_no_secret_stands_in_the_file() -> None:
@@ -141,7 +157,13 @@ def test_ports_are_those_of_the_topology_on_this_machine_only() -> None:
         for name, container in CONTAINERS.items()
         for port in container.get("ports", [])
     }
-    people_use = ["KAFKA", "MAILBOX", "PROMETHEUS", *(f"{service.prefix}HTTP" for service in SERVICES)]
+    people_use = [
+        "KAFKA",
+        "MAILBOX",
+        "BOARD",
+        "PROMETHEUS",
+        *(f"{service.prefix}HTTP" for service in SERVICES),
+    ]
 
     assert sorted(published.values()) == sorted(people_use)
     for port, name in published.items():
