@@ -32,6 +32,7 @@ from schemas.events.orders import (
 from schemas.money import Money
 from tests.integration.notification_kit import MailServer
 from tests.integration.service_kit import running
+from tests.integration.user_kit import ADA
 from tests.integration.user_kit import serve as serve_users
 from tests.integration.user_kit import settings_for as user_settings_for
 from tests.support import eventually
@@ -178,6 +179,27 @@ async def test_an_orders_events_become_mails_also_when_each_record_comes_three_t
     bodies = [mail.text for mail in platform.mail.mails]
     assert sum("25.00 EUR" in body for body in bodies) == 2
     assert sum("DHL, tracking code Z-9" in body for body in bodies) == 1
+
+
+async def test_the_metrics_count_the_mails_and_name_no_recipient(platform: Platform) -> None:
+    order = uuid4()
+    await platform.orders.publish(history(platform.customer, order), times=2)
+    await platform.told(order, ["order_created", "order_confirmed"])
+    consumer = 'consumer="notification-service.requests"'
+
+    async def counted() -> str:
+        page = (await platform.http.get("/metrics")).text
+        assert 'millrace_email_attempts_total{outcome="sent",reason=""} 2.0' in page
+        assert 'millrace_email_attempt_duration_seconds_count{outcome="sent"} 2.0' in page
+        assert "millrace_email_breaker_open 0.0" in page
+        assert f'millrace_consumer_events_total{{{consumer},outcome="applied"}} 2.0' in page
+        assert f'millrace_consumer_events_total{{{consumer},outcome="duplicate"}} 2.0' in page
+        assert f"millrace_consumer_appended_events_total{{{consumer}}} 2.0" in page
+        return page
+
+    page = await eventually(counted, what="everything is counted")
+    for secret in (str(platform.customer), str(order), ADA["email"], ADA["name"], "@"):
+        assert secret not in page
 
 
 async def test_a_republished_topic_sends_nothing_twice(platform: Platform) -> None:
