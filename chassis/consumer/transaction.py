@@ -78,7 +78,8 @@ class BatchTransaction:
                 policy=self.policy,
                 failure=failure,
             )
-            handling.begin(plan.apply)
+            wanted = [item for item in plan.apply if item.event and self.policy.concerns(item.event)]
+            handling.begin(wanted)
             unit = UnitOfWork(
                 connection,
                 self._store,
@@ -87,7 +88,8 @@ class BatchTransaction:
                 snapshots=self._snapshots,
                 handling=handling,
             )
-            await self._handle([item.event for item in plan.apply if item.event], unit)
+            if wanted:
+                await self._handler([item.event for item in wanted if item.event], unit)
             await parking.park(connection, self.consumer, plan.park)
             if plan.next_offsets:
                 await positions.save(
@@ -109,14 +111,10 @@ class BatchTransaction:
 
     async def apply_parked(self, event: RecordedEvent, unit: UnitOfWork) -> None:
         """The handler alone, for a redrive or its rehearsal."""
-        await self._handle([event], unit)
+        if self.policy.concerns(event):
+            await self._handler([event], unit)
 
     def announce(self, unit: UnitOfWork) -> None:
         """Behind the commit: whoever tails the store learns of the unit's events."""
         if unit.pending and self._store is not None:
             self._store.wakeup.notify()
-
-    async def _handle(self, events: Sequence[RecordedEvent], unit: UnitOfWork) -> None:
-        wanted = [event for event in events if self.policy.concerns(event)]
-        if wanted:
-            await self._handler(wanted, unit)

@@ -108,7 +108,7 @@ class Handling:
         self._appends: dict[object, Span] = {}
 
     def begin(self, records: Sequence[Consumed]) -> None:
-        """These are applied, the others of the batch are not: duplicates, parked ones."""
+        """These the handler gets; not those of the batch that are duplicates, are parked, or don't concern it."""
         if not active():
             return
         traced = [
