@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from infra import audit_cli, parked_cli, replay_cli
+from infra import audit_cli, lag_cli, parked_cli, replay_cli
 from infra.console import err, out, print_error, progress, status_json, status_table
 from infra.local.errors import StackError
 from infra.local.fetch import fetch, prune_cache
@@ -27,6 +27,7 @@ Millrace on this machine: Kafka, four Postgres servers, a mailbox and the four s
 [bold]millrace status[/bold]  what runs, where, since when, how large\n
 [bold]millrace stop inventory[/bold]  see orders go through without it …\n
 [bold]millrace start inventory[/bold]  … and be confirmed after it is back\n
+[bold]millrace lag[/bold]  how many seconds each read model is behind, and why\n
 [bold]millrace audit[/bold]  prove that nothing was lost, invented or done twice\n
 [bold]millrace logs order --follow[/bold]  what the order service says\n
 [bold]millrace down[/bold]  stop everything; data stays
@@ -39,6 +40,8 @@ app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=Fals
 app.add_typer(replay_cli.app, name="replay")
 app.add_typer(parked_cli.app, name="parked")
 app.command()(audit_cli.audit)
+app.command()(lag_cli.lag)
+app.command()(lag_cli.where)
 Name = Annotated[str, typer.Argument(help="A component, as `millrace status` lists it.", show_default=False)]
 
 
