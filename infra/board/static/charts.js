@@ -1,5 +1,5 @@
 // Charts of the past, from /history, drawn by uPlot.
-import { byId, duration, h, rate } from "/static/dom.js";
+import { duration, h, rate } from "/static/dom.js";
 
 /** One stage of a path (no stage: the path as a whole) over the last `span` seconds. */
 export async function history(path, stage, span) {
@@ -35,11 +35,10 @@ export function withGaps(at, columns, step) {
   return [times, ...values];
 }
 
-const SECOND = 1;
-const TICKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400].map((each) => each * SECOND);
+const SECONDS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400];
 
-function axis(values, size) {
-  return { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif", values, size };
+function axis(values, size, steps = {}) {
+  return { ...steps, stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif", values, size };
 }
 
 function time(self, splits, _axis, _space, step) {
@@ -110,7 +109,7 @@ export function ageChart(element, request) {
       legend: { show: true },
       cursor: { drag: { x: false, y: false } },
       scales: { y: { range: (self, min, max) => [0, Math.max(1, (max ?? 1) * 1.1)] } },
-      axes: [axis(time, 28), axis((self, splits) => splits.map((each) => duration(each)), 72)],
+      axes: [axis(time, 28), axis((self, splits) => splits.map((each) => duration(each)), 72, { incrs: SECONDS })],
       series: [
         { label: "time", value: (self, at) => (at === null ? "" : new Date(at * 1000).toLocaleTimeString("en-GB")) },
         { label: "oldest event waits for", stroke: colour("accent"), width: 1.5, fill: fade("accent"), points: { show: false }, value: (self, age) => (age === null ? "not seen" : duration(age)) },

@@ -19,14 +19,14 @@ class Box {
   }
 
   show(path, stage) {
-    const quiet = stage.kind === "store" && !stage.pending;
+    const quiet = stage.kind === "store" && !stage.pending; // says how far the store is, rather than that nothing waits
     say(this.what, what(path, stage));
     this.what.title = stage.name;
     say(this.age, quiet && stage.head !== null ? `#${brief(stage.head)}` : duration(stage.age));
     say(this.count, quiet ? `${rate(stage.rate_in)} in` : `${brief(stage.pending)} waiting · ${rate(stage.rate_out)}`);
     if (this.shown !== stage.state) { this.state.replaceChildren(badge(stage.state)); this.shown = stage.state; }
     const slowest = stage.slowest && (stage.age > 0 || tone(stage.state) !== "calm");
-    this.element.className = `box ${tone(stage.state)}${slowest ? " slowest" : ""}${quiet || stage.age === 0 ? " zero" : ""}`;
+    this.element.className = `box ${stage.kind} ${tone(stage.state)}${slowest ? " slowest" : ""}${quiet || stage.age === 0 ? " zero" : ""}`;
     this.element.setAttribute("aria-label", [
       `${path.projection}, ${what(path, stage)} ${stage.name}: ${word(stage.state)}`,
       quiet ? "" : `oldest event waits for ${duration(stage.age)}, ${count(stage.pending)} waiting`,
@@ -43,14 +43,16 @@ class Row {
     this.boxes = path.stages.map((stage) => new Box(() => strip.toggle(path.id, stage.kind)));
     this.element = h("div", { class: "path", role: "group" },
       h("div", { class: "name" }, this.name, this.about),
-      h("div", { class: "stages" }, this.boxes.map((box) => box.element)));
+      h("div", { class: path.stages.length < 3 ? "stages short" : "stages" }, this.boxes.map((box) => box.element)));
     this.detail = null;
   }
 
   show(path) {
     say(this.name, path.projection);
-    const version = path.version === null ? "" : ` ${path.version}`;
-    say(this.about, `${path.service} ${path.kind}${version}${path.topic && path.source !== path.service ? `, of ${path.topic}` : ""}${path.parked_streams ? ` · ${count(path.parked_streams)} parked` : ""}`);
+    const version = path.version === null ? "" : ` v${path.version}`;
+    const from = path.topic ? ` ${path.kind === "reaction" ? "to" : "of"} ${path.topic}` : "";
+    const parked = path.parked_streams ? ` · ${count(path.parked_streams)} parked` : "";
+    say(this.about, `${path.service} · ${path.kind}${version}${from}${parked}`);
     this.element.setAttribute("aria-label", `${path.projection} of the ${path.service} service: ${path.text}`);
     path.stages.forEach((stage, index) => this.boxes[index].show(path, stage));
     this.detail?.show(path);

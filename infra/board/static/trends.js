@@ -1,10 +1,10 @@
 // Partitions over time as a heat map, and the throughput of the same path.
-import { byId, duration, h, say, word } from "/static/dom.js";
+import { byId, duration, h, say } from "/static/dom.js";
 import { colour, history, rateChart } from "/static/charts.js";
 
 // Seconds behind, evenly spaced on a logarithmic scale, and what they look like. One hue from quiet to loud in
 // lightness as well, so that it reads without colour vision.
-const SCALE = [0.1, 1, 10, 60, 600, 3600];
+const SCALE = [0.5, 2, 10, 60, 600, 3600];
 const RAMPS = {
   light: ["#e8ecef", "#fbe7bd", "#f7bf6b", "#e77f3c", "#bd3c28", "#6b1220"],
   dark: ["#20272d", "#4a3c22", "#84591f", "#c6702a", "#f2894f", "#ffd9b8"],
@@ -134,9 +134,10 @@ export class Trends {
     this.shown = "";
     this.map = new HeatMap(byId("heat"), byId("heat-said"));
     this.rate = null;
+    this.selected = "";
     this.timer = null;
     this.select = byId("heat-path");
-    this.select.addEventListener("change", () => { this.chosen = this.select.value; this.load(); });
+    this.select.addEventListener("change", () => { this.chosen = this.selected = this.select.value; this.load(); });
     for (const button of byId("span").children) button.addEventListener("click", () => this.choose(button));
     this.recolour();
   }
@@ -149,27 +150,41 @@ export class Trends {
 
   show(board) {
     this.board = board;
-    const options = board.paths.map((path) => ({ path, stage: stageWithPartitions(path) }));
-    const shape = JSON.stringify(options.map(({ path, stage }) => [path.id, stage?.kind]));
-    if (shape === this.shown) return;
-    this.shown = shape;
-    this.select.replaceChildren(...options.map(({ path, stage }) => h("option", { value: path.id }, label(path, stage))));
-    const worst = [...board.paths].sort((a, b) => (b.age ?? 0) - (a.age ?? 0) || partitionCount(b) - partitionCount(a))[0];
-    this.select.value = board.paths.some((path) => path.id === this.chosen) ? this.chosen : worst?.id ?? "";
-    this.load();
+    const options = board.paths.flatMap((path) => mappable(path).map((stage) => ({ path, stage })));
+    const shape = JSON.stringify(options.map(({ path, stage }) => [path.id, stage.kind]));
+    if (shape !== this.shown) {
+      this.shown = shape;
+      this.select.replaceChildren(...options.map(({ path, stage }) => h("option", { value: key(path, stage) }, label(path, stage))));
+    }
+    const here = options.some(({ path, stage }) => key(path, stage) === this.chosen);
+    const wanted = here ? this.chosen : this.worst(options);
+    if (wanted !== this.selected) { this.select.value = this.selected = wanted; this.load(); }
   }
 
-  path() { return this.board?.paths.find((path) => path.id === this.select.value) ?? null; }
+  /** Where the reader hasn't chosen: what is in trouble; what was in trouble, when all is well again. */
+  worst(options) {
+    const troubled = options
+      .filter(({ path, stage }) => stage.state !== "UP_TO_DATE" && path.state !== "UP_TO_DATE" && stage.age !== null)
+      .sort((one, other) => other.stage.age - one.stage.age || Number(other.stage.slowest) - Number(one.stage.slowest))[0];
+    const stays = options.find(({ path, stage }) => key(path, stage) === this.selected);
+    const most = [...options].sort((one, other) => other.stage.partitions.length - one.stage.partitions.length)[0];
+    const found = troubled ?? stays ?? most;
+    return found ? key(found.path, found.stage) : "";
+  }
+
+  path() { return this.board?.paths.find((path) => mappable(path).some((stage) => key(path, stage) === this.selected)) ?? null; }
+
+  stage() { return this.selected.split("\n")[1] ?? null; }
 
   async load() {
     clearTimeout(this.timer);
     const path = this.path();
     if (!path) return;
-    const asked = `${path.id} ${this.span}`;
+    const asked = `${this.selected} ${this.span}`;
     this.asked = asked;
     this.rates(path, asked);
     try {
-      const answer = await history(path.id, stageWithPartitions(path)?.kind, this.span);
+      const answer = await history(path.id, this.stage(), this.span);
       if (asked !== this.asked) return;
       this.map.show(answer);
     } catch (error) {
@@ -206,12 +221,13 @@ export class Trends {
   }
 }
 
-/** The last stage that knows its partitions: where a reader of the map looks for the one that lags. */
-function stageWithPartitions(path) {
-  return [...path.stages].reverse().find((stage) => stage.partitions.length > 1) ?? path.stages.at(-1);
+/** The stages of a path that the map can show: those with partitions behind the topic, else the last one. */
+function mappable(path) {
+  const found = path.stages.filter((stage) => stage.partitions.length && stage.kind !== "topic");
+  return found.length ? found : path.stages.slice(-1);
 }
 
-const partitionCount = (path) => Math.max(...path.stages.map((stage) => stage.partitions.length));
+const key = (path, stage) => `${path.id}\n${stage.kind}`;
 
 function label(path, stage) {
   return `${path.service} · ${path.projection}${path.topic && path.id.split("/").length > 2 ? ` · ${path.topic}` : ""}${stage ? ` · ${stage.kind}` : ""}`;
