@@ -92,9 +92,8 @@ def _selected(workers: Sequence[Worker], settings: ServiceSettings) -> Sequence[
         server = HttpServer(None, host=settings.http_host, port=settings.http_port, metrics=metrics)
         selected.append(server)
     watch_workers(metrics, selected)
-    selected.append(EventLoopLag(metrics))
     server.show(lambda: {worker.name: worker.health() for worker in selected})
-    return selected
+    return [*selected, EventLoopLag(metrics)]  # which has no health to tell
 
 
 class _Crew:
