@@ -115,7 +115,7 @@ async def test_the_slowest_box_stands_out_and_says_so(browser: Browser, url: str
             "button", name="reservations, consumer inventory-service.stock: stuck"
         )
         await expect(box).to_contain_text("3 min 50 s")
-        await expect(box).to_have_class("box bad slowest")
+        await expect(box).to_have_class("box consumer bad slowest")
         assert "the slowest stage of this path" in (await box.get_attribute("aria-label") or "")
 
 

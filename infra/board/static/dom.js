@@ -74,7 +74,7 @@ export const brief = (value) => (known(value) ? (value < 10000 ? wholeNumber : s
 
 /** Events a second. */
 export function rate(value) {
-  if (!known(value)) return "?/s";
+  if (!known(value)) return "–";
   if (value > 0 && value < 0.1) return "<0.1/s";
   return `${value === 0 || value >= 9.95 ? brief(Math.round(value)) : value.toFixed(1)}/s`;
 }

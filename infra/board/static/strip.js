@@ -91,7 +91,7 @@ class Detail {
     if (!stage) return;
     say(this.title, `${what(path, stage)} ${stage.name}`);
     if (this.shown !== stage.state) { this.state.replaceChildren(badge(stage.state)); this.shown = stage.state; }
-    say(this.why, [sentence(stage.text), stage.since === null ? "" : `For ${duration(stage.since)}.`, stage.eta ? `${sentence(eta(stage.eta))}` : ""].filter(Boolean).join(" "));
+    say(this.why, [sentence(stage.text), stage.since === null ? "" : `In this state for ${duration(stage.since)}.`, stage.eta ? `${sentence(eta(stage.eta))}` : ""].filter(Boolean).join(" "));
     this.held.replaceChildren(...held(stage.event));
     this.held.hidden = !stage.event;
     this.partitions.replaceChildren(...(stage.partitions.length ? [partitions(stage)] : []));
@@ -127,7 +127,7 @@ function partitions(stage) {
     String(each.partition), badge(each.state), duration(each.age), count(each.pending), rate(each.rate_in), rate(each.rate_out),
     count(each.passed), count(each.log_end), each.member ?? "", eta(each.eta) || last(each)]);
   return table(
-    [["Partition", "n"], ["State"], ["Age", "n"], ["Waiting", "n"], ["In", "n"], ["Out", "n"], [passed, "n"], ["Log end", "n"], ["Member", "wide"], ["", "wide"]],
+    [["Partition", "n"], ["State"], ["Age", "n"], ["Waiting", "n"], ["In", "n"], ["Out", "n"], [passed, "n"], ["Log end", "n"], ["Member", "line"], ["", "wide"]],
     rows, `Partitions of ${stage.name}`);
 }
 

@@ -61,7 +61,9 @@ class HeatMap {
     const { at, seconds, step } = this.answer;
     at.forEach((time, index) => {
       const left = Math.floor(x(time) * scale) / scale;
-      const right = Math.ceil(x(time + step) * scale) / scale;
+      // Passes are a little more than a step apart: now and then a bucket stays empty though nothing was missed.
+      const end = at[index + 1] - time < 2.5 * step ? at[index + 1] : time + step;
+      const right = Math.ceil(x(end) * scale) / scale;
       seconds[index].forEach((age, partition) => {
         if (age === null || right < PAD.left) return;
         context.fillStyle = heat(age, ramp);
