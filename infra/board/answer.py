@@ -10,6 +10,7 @@ from infra.board.states import SEVERITY
 
 def answer(at: datetime, paths: Sequence[Path], sources: Sequence[Source]) -> Answer:
     """How many seconds each read model is behind the truth, where it is held up, why, and when it will be done."""
+    paths = [path for path in paths if path.declared]  # what a tool left in Kafka is shown, and is no news
     moments = [source.as_of for source in sources if source.as_of is not None]
     as_of = min(moments, default=at)
     unseen = [source for source in sources if not source.seen]

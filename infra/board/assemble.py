@@ -153,6 +153,7 @@ class Assembler:
         )
         return Path(
             id=one.id,
+            declared=one.declared,
             service=one.projection.service,
             projection=one.projection.name,
             kind=one.projection.kind,
@@ -163,7 +164,7 @@ class Assembler:
             state=state,
             text=words.described(state, waiting, age),
             age=age,
-            pending=waiting,
+            pending=None if waiting is None else max(0, waiting - one.twice),
             net_rate=sum(nets) if nets else None,
             eta=_longest([verdict.eta for _, verdict in ends]),
             held_at=slowest.kind if slowest else None,

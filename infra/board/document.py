@@ -108,6 +108,9 @@ class Path(_Part):
     """From a store to one read model, or to one reaction (a saga, e-mails): a row of the page."""
 
     id: str  # <service>/<projection>, or <service>/<projection>/<topic> when it hears several topics
+    declared: bool = (
+        True  # false: a group that is in Kafka, and in no service; it is shown, and is not in the answer
+    )
     service: str
     projection: str
     kind: Literal["read model", "reaction"]

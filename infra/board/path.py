@@ -94,6 +94,10 @@ class MeasuredPath:
     topic: str | None
     group: str | None
     stages: Sequence[MeasuredStage]
+    declared: bool = True
+    twice: int = (
+        0  # events that were sent between the look at the store and the look at Kafka: they count at both
+    )
 
     @property
     def id(self) -> str:
@@ -179,7 +183,23 @@ def _topic_path(
     stages.append(_consumer_stage(group, source, topic, views))
     if projection.service in views.stores or f"postgres-{projection.service}" in views.seen:
         stages.append(_applied_stage(projection, group, source, topic, views))
-    return MeasuredPath(projection, version, source, topic, group, stages)
+    twice = _seen_twice(views, source, topic, stages[-1]) if source is not None else 0
+    known = projection in declared.projections
+    return MeasuredPath(projection, version, source, topic, group, stages, known, twice)
+
+
+def _seen_twice(views: Views, source: str, topic: str, end: MeasuredStage) -> int:
+    """What lies in the topic behind the ends that the relay's row tells, and has not passed the end of the path."""
+    store = views.stores.get(source)
+    cursor = newest_cursor(store, topic) if store else None
+    if cursor is None:
+        return 0
+    behind = (
+        max(0, (part.arrived or 0) - max(cursor.end_offsets.get(part.partition or 0, 0), part.passed or 0))
+        for part in end.partitions
+        if part.pending
+    )
+    return min(cursor.pending, sum(behind))
 
 
 def _undeclared(views: Views, declared: Declared) -> list[tuple[Projection, str, str]]:

@@ -101,8 +101,8 @@ class Track:
         if seen.pending == 0:
             nobody = not seen.started and seen.alive is False and seen.partition is None
             return State.NOT_STARTED if nobody else State.UP_TO_DATE
-        if not seen.started:
-            return State.STUCK if seen.alive and self._whole_window(now) else State.NOT_STARTED
+        if not seen.started and not seen.alive:
+            return State.NOT_STARTED
         if seen.alive is False:
             return State.STOPPED
         return self._by_movement(now)

@@ -8,10 +8,12 @@ from datetime import datetime
 
 import psycopg
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.backoff import Backoff
 from chassis.consumer import Consumer
 from chassis.database import open_pool
+from chassis.migrations import migrate
 from chassis.projector import Projector
 from chassis.store import EventStore
 from infra.board.collector import Collector
@@ -36,6 +38,7 @@ class BoardKit:
     projector: Projector
     collector: Collector
     reader: DatabaseUrls
+    group: str
 
     async def look(self) -> Board:
         return await self.collector.look()
@@ -50,6 +53,33 @@ class BoardKit:
         rows = await self.source.fetch("SELECT min(recorded_at) FROM events")
         moment: datetime = rows[0][0]
         return moment
+
+    async def last_commit(self) -> datetime:
+        rows = await self.source.fetch("SELECT max(recorded_at) FROM events")
+        moment: datetime = rows[0][0]
+        return moment
+
+    async def committed(self) -> tuple[int, int]:
+        """The partition that has a committed offset, and the offset."""
+        group = next(one for one in (await self.look()).paths if one.projection == "echo")
+        parts = stage_of(group, StageKind.CONSUMER).partitions
+        [(partition, offset)] = [(part.partition, part.passed) for part in parts if part.passed]
+        return partition, offset
+
+    async def commit(self, partition: int, offset: int) -> None:
+        """Moves the group's offset, as an operator's tool would while no member is there."""
+        topic = self.source.topic.name
+        client = AIOKafkaConsumer(
+            bootstrap_servers=self.source.kafka.bootstrap_servers,
+            group_id=self.group,
+            enable_auto_commit=False,
+        )
+        await client.start()
+        try:
+            client.assign([TopicPartition(topic, partition)])
+            await client.commit({TopicPartition(topic, partition): offset})
+        finally:
+            await client.stop()
 
     async def age_is_true(self, projection: str, kind: StageKind, *, since: datetime) -> Stage:
         """The board's seconds, beside the difference of two times of the database's own clock."""
@@ -83,10 +113,8 @@ async def open_board_kit(
         async with await psycopg.AsyncConnection.connect(reader.superuser) as owner:
             await owner.execute(APPLIED)
             await owner.execute("GRANT SELECT, INSERT ON applied TO millrace_service")
-        own = await stack.enter_async_context(
-            open_pool(database.service, name="counter-service", max_size=2)
-        )
-        await source_migrated(database)
+        own = await stack.enter_async_context(open_pool(database.service, name="counter-service", max_size=2))
+        await migrate(database.migrator, read_models=[Totals()])
         group, recorder = unique("reader-service.echo"), Recorder()
         declared = Declared(
             {"counter": source.topic.name},
@@ -110,14 +138,8 @@ async def open_board_kit(
         collector = await stack.enter_async_context(
             Collector({"counter": database.board, "reader": reader.board}, kafka.bootstrap_servers, declared)
         )
-        yield BoardKit(source, consumer, recorder, projector, collector, reader)
+        yield BoardKit(source, consumer, recorder, projector, collector, reader, group)
     await postgres.drop_database(reader.name)
-
-
-async def source_migrated(database: DatabaseUrls) -> None:
-    from chassis.migrations import migrate
-
-    await migrate(database.migrator, read_models=[Totals()])
 
 
 @pytest.fixture
@@ -147,6 +169,177 @@ async def test_each_stage_that_is_stopped_shows_the_true_age_of_its_oldest_event
 
     async with running(kit.projector):
         await eventually(lambda: is_up_to_date(kit, "totals"), 15.0, "totals up to date")
+
+
+async def test_a_handler_that_hangs_is_stuck_on_its_event_and_then_up_to_date_again(kit: BoardKit) -> None:
+    async with running(kit.source.relay()), consuming(kit):
+        await kit.source.append("counter-1", 1)
+        await eventually(lambda: is_up_to_date(kit, "echo"), 30.0, "echo up to date")
+        kit.recorder.hold()
+        await kit.source.append("counter-1", 2)
+        committed = await kit.last_commit()
+
+        stuck = await eventually(lambda: is_in(kit, "echo", State.STUCK), 10.0, "stuck within 10 s")
+
+        await kit.age_is_true("echo", StageKind.READ_MODEL, since=committed)
+        end = stage_of(stuck, StageKind.READ_MODEL)
+        assert end.pending == 1
+        assert end.event is not None
+        assert (end.event.type, end.event.stream_id, end.event.version) == ("Counted", "counter-1", 2)
+        kit.recorder.go_on.set()
+        await eventually(lambda: is_up_to_date(kit, "echo"), 15.0, "echo up to date again")
+
+
+async def test_a_consumer_that_died_is_stopped_and_stays_visible(kit: BoardKit) -> None:
+    async with running(kit.source.relay()):
+        async with consuming(kit):
+            await kit.source.append("counter-1", 1)
+            await eventually(lambda: is_up_to_date(kit, "echo"), 30.0, "echo up to date")
+        await kit.source.append("counter-1", 2)
+        committed = await kit.last_commit()
+
+        stopped = await eventually(lambda: is_in(kit, "echo", State.STOPPED), 10.0, "stopped within 10 s")
+
+        assert stopped.pending == 1
+        await kit.age_is_true("echo", StageKind.READ_MODEL, since=committed)
+
+
+async def test_an_offset_that_is_moved_shows_and_hides_nothing(kit: BoardKit) -> None:
+    async with running(kit.source.relay()):
+        async with consuming(kit):
+            for n in range(1, 5):
+                await kit.source.append("counter-1", n)
+            await eventually(lambda: is_up_to_date(kit, "echo"), 30.0, "echo up to date")
+        partition, offset = await kit.committed()
+
+        await kit.commit(partition, 0)
+        moved = await eventually(lambda: is_in(kit, "echo", State.STOPPED), 10.0, "moved back")
+        assert (stage_of(moved, StageKind.CONSUMER).pending, moved.age) == (4, 0.0)
+
+        await kit.commit(partition, offset + 7)
+        await eventually(lambda: is_in(kit, "echo", State.AHEAD), 10.0, "ahead")
+
+        await kit.source.append("counter-1", 5)
+        committed = await kit.last_commit()
+        await kit.commit(partition, offset + 1)  # as if it had been seen
+        await kit.source.cursor_reaches_head()
+        await kit.age_is_true("echo", StageKind.READ_MODEL, since=committed)
+
+
+async def test_a_topic_that_was_replaced_has_lost_what_was_sent(kit: BoardKit) -> None:
+    async with running(kit.source.relay()):
+        await kit.source.append("counter-1", 1)
+        await kit.source.cursor_reaches_head()
+    await kit.source.replace_topic()
+
+    lost = await eventually(lambda: is_in(kit, "echo", State.LOSING_DATA), 10.0, "lost")
+
+    assert stage_of(lost, StageKind.TOPIC).state is State.LOSING_DATA
+
+
+async def test_kafka_that_is_away_is_said_with_the_age_of_the_numbers(kit: BoardKit) -> None:
+    async with running(kit.source.relay()):
+        await kit.source.append("counter-1", 1)
+        await kit.source.cursor_reaches_head()
+    before = await kit.look()
+    await kit.source.kafka.stop()
+    try:
+        await eventually(lambda: is_in(kit, "echo", State.CANT_SEE), 10.0, "can't see")
+        board = await kit.look()
+        assert board.answer.text.startswith("I can't see Kafka for ")
+        assert board.answer.as_of >= before.at - (board.at - before.at)
+        assert stage_of(one(board, "totals"), StageKind.READ_MODEL).state is not State.CANT_SEE
+        assert board.took < 2.5
+    finally:
+        await kit.source.kafka.start()
+
+    async def seen() -> bool:
+        return all(source.seen for source in (await kit.look()).sources)
+
+    await eventually(seen, 20.0, "everything seen again")
+
+
+async def test_a_database_that_refuses_is_said_and_blinds_nobody(kit: BoardKit) -> None:
+    async with await psycopg.AsyncConnection.connect(kit.reader.superuser, autocommit=True) as owner:
+        await owner.execute("REVOKE SELECT ON consumer_positions FROM millrace_board")
+
+        board = await kit.look()
+
+        assert "permission denied" in next(s.problem for s in board.sources if s.name == "postgres-reader")
+        assert board.answer.state is State.CANT_SEE
+        assert one(board, "totals").state is not State.CANT_SEE
+
+
+async def test_under_traffic_every_pass_is_quick_and_nothing_is_far_behind(kit: BoardKit) -> None:
+    async with running(kit.source.relay(), kit.projector), consuming(kit):
+        await kit.source.append("counter-0", 0)
+        await eventually(lambda: is_up_to_date(kit, "echo"), 30.0, "echo up to date")
+        boards = []
+        for n in range(40):
+            await kit.source.append(f"counter-{n % 5}", n)
+            boards.append(await kit.look())
+        paths = [path for board in boards for path in board.paths if path.declared]
+
+        assert [
+            (path.id, stage.kind, stage.text, stage.partitions)
+            for path in paths
+            for stage in path.stages
+            if stage.state is not State.UP_TO_DATE
+        ] == []
+        assert all(path.age is not None and 0 <= path.age < 5 for path in paths)
+        assert all((stage.pending or 0) >= 0 for path in paths for stage in path.stages)
+        assert sorted(board.took for board in boards)[20] < 0.1
+
+
+async def test_an_event_is_found_by_every_id_and_told_where_it_waits(kit: BoardKit) -> None:
+    await kit.source.append("counter-1", 1)
+    [(event_id,)] = await kit.source.fetch("SELECT event_id::text FROM events")
+
+    for wanted in ("counter-1", event_id, "correlation"):
+        journey = await kit.collector.where(wanted)
+        assert journey.complete
+        [event] = journey.events
+        hops = {(hop.kind, hop.name): hop.state for hop in event.hops}
+        assert hops == {
+            (StageKind.STORE, "counter"): "passed",
+            (StageKind.RELAY, "counter"): "waiting",
+            (StageKind.READ_MODEL, "totals"): "waiting",
+            (StageKind.READ_MODEL, "echo"): "unknown",
+        }
+    async with running(kit.source.relay(), kit.projector), consuming(kit):
+
+        async def passed() -> bool:
+            found = await kit.collector.where("counter-1")
+            assert {hop.state for hop in found.events[0].hops} == {"passed"}, found.text
+            return True
+
+        await eventually(passed, 30.0, "passed everywhere")
+    assert (await kit.collector.where("nobody")).events == []
+    with pytest.raises(ValueError, match="is no id"):
+        await kit.collector.where("a b")
+
+
+def one(board: Board, projection: str) -> Path:
+    return next(path for path in board.paths if path.projection == projection)
+
+
+async def is_in(kit: BoardKit, projection: str, state: State) -> Path:
+    path = await kit.path(projection)
+    assert path.state is state, (path.state, path.text, [(s.kind, s.state) for s in path.stages])
+    return path
+
+
+@asynccontextmanager
+async def consuming(kit: BoardKit) -> AsyncIterator[None]:
+    """The consumer at work, stopped in good order."""
+    task = asyncio.create_task(kit.consumer.run())
+    try:
+        yield
+    finally:
+        kit.recorder.go_on.set()
+        async with asyncio.timeout(20):
+            await kit.consumer.stop()
+            await task
 
 
 async def is_up_to_date(kit: BoardKit, projection: str) -> bool:

@@ -40,6 +40,12 @@ def test_all_is_well() -> None:
     assert said.state is State.UP_TO_DATE
 
 
+def test_a_group_that_is_none_of_ours_is_no_news() -> None:
+    left = path("report", State.STOPPED, age=9000.0, declared=False, parked_streams=1)
+
+    assert answer(NOW, [path("orders"), left], SEEN).text == "All read models are up to date; nothing waits."
+
+
 def test_nothing_waits_anywhere() -> None:
     assert answer(NOW, [path("orders")], SEEN).text == "All read models are up to date; nothing waits."
 

@@ -226,7 +226,7 @@ def test_a_group_that_died_stays_and_one_that_nobody_declared_shows() -> None:
 
     path = path_of(views(store("order"), store("stock"), log), "report")
 
-    assert path.projection.service == "other"
+    assert (path.projection.service, path.declared) == ("other", False)
     assert path.stages[-1].total.age == pytest.approx(8.0)
     assert path.stages[-1].total.alive is False
 

@@ -99,6 +99,10 @@ def test_a_group_that_never_came_has_not_started_though_nothing_waits() -> None:
     assert after([look(0, 0, started=False, alive=False, partition=3)]).state is State.UP_TO_DATE
 
 
+def test_a_partition_that_gets_its_first_event_is_no_fault() -> None:
+    assert after([*(look(0, 0) for _ in range(LONG)), look(1, 0, started=False)]).state is State.UP_TO_DATE
+
+
 def test_what_is_there_and_never_passes_its_first_event_is_stuck() -> None:
     assert after([look(6, 0, started=False) for _ in range(LONG)]).state is State.STUCK
 
