@@ -19,6 +19,7 @@ from chassis.metrics import Metrics
 from chassis.process_metrics import EventLoopLag, process_metrics, watch_workers
 from chassis.relay import Relay
 from chassis.service import Health
+from chassis.snapshots import Snapshots
 from chassis.store.metrics import AppendMetrics
 from chassis.store.model import Appended, AppendTimeout, EventIdsReused, WrongExpectedVersion
 from chassis.topics import Topic
@@ -273,6 +274,17 @@ def test_a_relay_is_in_one_state_and_tells_no_position_before_it_leads() -> None
     assert sum(state or 0 for state in states.values()) == 1
     assert {"no_kafka", "topic_lost", "blocked"} <= states.keys()
     assert labels_of(metrics, "millrace_relay_position") == []
+
+
+def test_snapshots_are_told_by_what_became_of_them() -> None:
+    metrics = Metrics()
+    counters = Snapshots(cast(Any, None), [], metrics=metrics).counters
+    counters.taken, counters.dropped = 3, 1
+
+    told = {
+        one: value(metrics, "millrace_snapshots_total", outcome=one) for one in ("taken", "failed", "dropped")
+    }
+    assert told == {"taken": 3, "failed": 0, "dropped": 1}
 
 
 @pytest.mark.parametrize(
