@@ -1,0 +1,64 @@
+"""A source that is slow, or gone, holds up no pass; what it said last stays."""
+
+import asyncio
+from dataclasses import dataclass
+
+from infra.board.collector import Watched
+
+
+@dataclass
+class View:
+    at: float
+
+
+class Source:
+    """Answers when the test lets it."""
+
+    def __init__(self) -> None:
+        self.answers: asyncio.Queue[View | Exception] = asyncio.Queue()
+        self.asked = 0
+
+    async def look(self) -> View:
+        self.asked += 1
+        answer = await self.answers.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_an_answer_in_time_is_fresh() -> None:
+    source, watch = Source(), Watched[View]("kafka")
+    source.answers.put_nowait(View(1.0))
+
+    await watch.look(source.look, 1.0)
+
+    assert (watch.last, watch.fresh, watch.at, watch.problem) == (View(1.0), True, 1.0, "")
+
+
+async def test_a_fault_keeps_what_was_seen_and_says_why() -> None:
+    source, watch = Source(), Watched[View]("kafka")
+    source.answers.put_nowait(View(1.0))
+    await watch.look(source.look, 1.0)
+    source.answers.put_nowait(ConnectionRefusedError("connection refused"))
+
+    await watch.look(source.look, 1.0)
+
+    assert (watch.last, watch.fresh, watch.at, watch.problem) == (View(1.0), False, 1.0, "connection refused")
+
+
+async def test_one_that_hangs_is_asked_once_and_its_late_answer_is_no_fresh_one() -> None:
+    source, watch = Source(), Watched[View]("kafka")
+    await watch.look(source.look, 0.0)
+    await watch.look(source.look, 0.0)
+    await asyncio.sleep(0)
+    assert (source.asked, watch.fresh, watch.last) == (1, False, None)
+
+    source.answers.put_nowait(View(1.0))
+    await asyncio.wait({watch.asking} if watch.asking else set())
+    await watch.look(source.look, 0.0)
+    assert (watch.last, watch.fresh) == (View(1.0), False)
+
+    source.answers.put_nowait(View(2.0))
+    await watch.look(source.look, 1.0)
+    assert (watch.last, watch.fresh) == (View(2.0), True)
+    await watch.stop()
