@@ -19,7 +19,7 @@ from chassis.http.middleware import Measured
 from chassis.metrics import Metrics
 from chassis.process_metrics import process_metrics
 from chassis.relay.metrics import RelayMetrics
-from chassis.rpc.metrics import GrpcMetrics
+from chassis.rpc.metrics import server_metrics
 from chassis.store.metrics import AppendMetrics
 from chassis.store.model import Appended
 
@@ -67,12 +67,12 @@ def median(rounds: int, measure: Callable[[], float]) -> float:
 def used_service() -> Metrics:
     """The metrics of a service with all that it has, with as many children as a busy one makes."""
     metrics = process_metrics("benchmark-service")
-    http, grpc = HttpMetrics(metrics), GrpcMetrics(metrics)
+    http, grpc = HttpMetrics(metrics), server_metrics(metrics)
     for route in range(15):
         for status in (200, 400, 500):
             http.answered("GET", f"/route/{route}", status, 0.01)
     for code in ("OK", "NOT_FOUND", "UNAVAILABLE"):
-        grpc.answered("/millrace.orders.v1.Orders/GetOrder", code, 0.01)
+        grpc.ended("/millrace.orders.v1.Orders/GetOrder", code, 0.01)
     AppendMetrics(metrics).committed(10, 0.002)
     RelayMetrics(metrics, "orders.events").acknowledged(10, 0.002)
     return metrics

@@ -83,7 +83,7 @@ async def service(settings: NotificationSettings) -> AsyncIterator[Sequence[Work
             database, name="notification-service-queries", max_size=4, read_models=DEFINITION.read_models
         ) as reading,
         shared_wakeup(database) as wakeup,
-        open_channel(settings.user_grpc_target, timeout=3.0) as users,
+        open_channel(settings.user_grpc_target, timeout=3.0, metrics=metrics) as users,
         EventStore(pool, NOTIFICATION_EVENTS, wakeup=wakeup, metrics=metrics) as store,
     ):
         queries = NotificationQueries(reading)

@@ -95,7 +95,9 @@ async def service(settings: OrderSettings) -> AsyncIterator[Sequence[Worker]]:
         ) as reading,
         shared_wakeup(database) as wakeup,
         EventStore(pool, ORDER_EVENTS, wakeup=wakeup, metrics=metrics) as store,
-        open_channel(settings.inventory_grpc_target, timeout=INVENTORY_DEADLINE) as inventory,
+        open_channel(
+            settings.inventory_grpc_target, timeout=INVENTORY_DEADLINE, metrics=metrics
+        ) as inventory,
     ):
         queries, history = OrderQueries(reading), OrderHistory(store)
         prices = Prices(CatalogueQueries(reading), InventoryStub(inventory))

@@ -1,5 +1,7 @@
 """Channels to other services: every call has a deadline, a passing fault is retried, a recovered server is found."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,7 +10,9 @@ import grpc
 import orjson
 from structlog.contextvars import get_contextvars
 
+from chassis.metrics import Metrics
 from chassis.rpc.interceptor import CORRELATION_KEY
+from chassis.rpc.metrics import client_metrics
 from chassis.rpc.tracing import TRACE_KEY, asked, asking
 
 # Queries can be repeated. The deadline spans all attempts. CANCELLED is what a server may answer while it stops;
@@ -43,20 +47,24 @@ _OPTIONS = (
 
 
 @asynccontextmanager
-async def open_channel(target: str, *, timeout: float) -> AsyncIterator[grpc.aio.Channel]:
+async def open_channel(
+    target: str, *, timeout: float, metrics: Metrics | None = None
+) -> AsyncIterator[grpc.aio.Channel]:
     """A channel to host:port that connects when it is first used; calls without a timeout get `timeout` seconds."""
     async with grpc.aio.insecure_channel(
-        target, options=_OPTIONS, interceptors=[_CallRules(target, timeout)]
+        target, options=_OPTIONS, interceptors=[_CallRules(target, timeout, metrics or Metrics())]
     ) as channel:
         yield channel
 
 
 class _CallRules(grpc.aio.UnaryUnaryClientInterceptor):
-    """Adds the default deadline, and the correlation id and the trace of the request that asks."""
+    """Adds the default deadline, and the correlation id and the trace of the request that asks. Counts the calls."""
 
-    def __init__(self, target: str, timeout: float) -> None:
+    def __init__(self, target: str, timeout: float, metrics: Metrics) -> None:
         self._target = target
         self._timeout = timeout
+        self._metrics = client_metrics(metrics)
+        self._under_way: set[asyncio.Task[None]] = set()  # the event loop alone would forget them
 
     async def intercept_unary_unary(
         self,
@@ -79,6 +87,18 @@ class _CallRules(grpc.aio.UnaryUnaryClientInterceptor):
         )
         with asking(client_call_details.method, self._target) as span:
             if span.traceparent is None:
-                return await continuation(details, request)
+                return self._count(await continuation(details, request), details.method)
             metadata.add(TRACE_KEY, span.traceparent)
-            return await asked(await continuation(details, request), span)
+            return await asked(self._count(await continuation(details, request), details.method), span)
+
+    def _count(self, call: Any, method: str | bytes) -> Any:
+        """Returns the call at once, and counts it when it has ended, also when its caller gave it up."""
+        ending = asyncio.create_task(self._ended(call, method, time.perf_counter()))
+        self._under_way.add(ending)
+        ending.add_done_callback(self._under_way.discard)
+        return call
+
+    async def _ended(self, call: Any, method: str | bytes, began: float) -> None:
+        code: grpc.StatusCode = await call.code()
+        name = method if isinstance(method, str) else method.decode()
+        self._metrics.ended(name, code.name, time.perf_counter() - began)

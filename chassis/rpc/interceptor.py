@@ -12,7 +12,7 @@ from chassis.logging import get_logger
 from chassis.metrics import Metrics
 from chassis.reading import ReadModelBuilding
 from chassis.rpc.errors import REASON_KEY, RpcError
-from chassis.rpc.metrics import GrpcMetrics
+from chassis.rpc.metrics import GrpcMetrics, server_metrics
 from chassis.rpc.tracing import answered, answering
 
 log = get_logger(__name__)
@@ -29,7 +29,7 @@ class ServerRules(grpc.aio.ServerInterceptor):
     """Wraps unary methods, which all of ours are. The health service is left as it is: probes know no rules."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = GrpcMetrics(metrics)
+        self._metrics = server_metrics(metrics)
 
     async def intercept_service(
         self,
@@ -62,7 +62,7 @@ def _measured(
             code = context.code()
             raise
         finally:
-            metrics.answered(method, code.name, time.perf_counter() - began)
+            metrics.ended(method, code.name, time.perf_counter() - began)
 
     return measured
 

@@ -61,7 +61,7 @@ LABELS = {
 FAMILIES = {
     *("millrace_build_info", "process_cpu_seconds", "python_gc_collections"),
     *("millrace_http_request_duration_seconds", "millrace_http_requests_in_flight"),
-    "millrace_grpc_server_duration_seconds",
+    *("millrace_grpc_server_duration_seconds", "millrace_grpc_client_duration_seconds"),
     *("millrace_appends", "millrace_append_events", "millrace_append_duration_seconds"),
     *("millrace_append_group_events", "millrace_append_group_commit_seconds"),
     *(
@@ -242,6 +242,8 @@ async def test_a_service_tells_what_it_did_and_names_nobody(database: DatabaseUr
         order_id = placed.json()["order_id"]
         wait = {"min_version": 1, "wait": 10}
         assert (await client.get(f"/orders/{order_id}", params=wait, headers=told)).status_code == 200
+        unknown = {"lines": [{"sku": "NEW-1", "quantity": 1}]}  # inventory is asked for it, in vain
+        assert (await client.post("/orders", json=unknown, headers={**told, "Idempotency-Key": "k"})).is_error
         orders = orders_pb2_grpc.OrdersStub(channel)
         await orders.GetOrder(orders_pb2.GetOrderRequest(order_id=order_id))
         with pytest.raises(grpc.aio.AioRpcError):
@@ -262,6 +264,8 @@ async def test_a_service_tells_what_it_did_and_names_nobody(database: DatabaseUr
     assert samples["millrace_appends_total", ("outcome", "replayed")] == 1
     assert samples["millrace_append_events_total",] == 1
     called, method = "millrace_grpc_server_duration_seconds_count", "/millrace.orders.v1.Orders/GetOrder"
+    asked = [key for key in samples if key[0] == "millrace_grpc_client_duration_seconds_count"]
+    assert [(key[1], samples[key]) for key in asked] == [(("code", "UNAVAILABLE"), 1)]
     for code in ("OK", "NOT_FOUND"):
         assert samples[called, ("code", code), ("method", method)] == 1
 

@@ -221,6 +221,7 @@ def test_prometheus_asks_each_service_at_its_http_door() -> None:
             ]
             for service in SERVICES
         }.items() <= asked.items()
+    assert asked["board"] == [{"targets": [f"127.0.0.1:{PORTS['BOARD']}"]}], "the local stack has one"
 
 
 def test_every_image_can_be_replaced() -> None:
