@@ -15,6 +15,7 @@ from chassis.consumer import Consumer
 from chassis.database import open_pool
 from chassis.migrations import migrate
 from chassis.projector import Projector
+from chassis.relay.cursor import rewind
 from chassis.store import EventStore
 from infra.board.collector import Collector
 from infra.board.declared import Declared, Projection
@@ -257,6 +258,48 @@ async def test_kafka_that_is_away_is_said_with_the_age_of_the_numbers(kit: Board
         return all(source.seen for source in (await kit.look()).sources)
 
     await eventually(seen, 20.0, "everything seen again")
+
+
+async def test_a_database_that_hangs_holds_up_no_pass_for_long(
+    kit: BoardKit, postgres: PostgresServer
+) -> None:
+    await kit.look()
+    await postgres.pause()
+    try:
+        board = await kit.look()
+        assert board.took < 2.5
+        assert board.answer.text.startswith(
+            "I can't see the Postgres of counter and the Postgres of reader for "
+        )
+        assert next(one.seen for one in board.sources if one.name == "kafka")
+    finally:
+        postgres.resume()
+
+    async def seen() -> bool:
+        return all(source.seen for source in (await kit.look()).sources)
+
+    await eventually(seen, 20.0, "everything seen again")
+
+
+async def test_what_is_sent_again_is_not_old_and_what_is_new_behind_it_is(kit: BoardKit) -> None:
+    async with running(kit.source.relay()), consuming(kit):
+        for n in range(1, 5):
+            await kit.source.append("counter-1", n)
+        await eventually(lambda: is_up_to_date(kit, "echo"), 30.0, "echo up to date")
+    head = await kit.source.store.head()
+    async with kit.source.pool.connection() as connection:
+        await rewind(connection, kit.source.topic, 0, until=head)
+    async with running(kit.source.relay()):
+        await kit.source.cursor_reaches_head()
+    again = stage_of(await kit.path("echo"), StageKind.READ_MODEL)
+    assert (again.pending, again.age) == (0, 0.0)
+
+    await kit.source.append("counter-1", 5)
+    committed = await kit.last_commit()
+    async with running(kit.source.relay()):
+        await kit.source.cursor_reaches_head()
+    end = await kit.age_is_true("echo", StageKind.READ_MODEL, since=committed)
+    assert (end.pending, end.state) == (1, State.STOPPED)
 
 
 async def test_a_database_that_refuses_is_said_and_blinds_nobody(kit: BoardKit) -> None:
