@@ -215,6 +215,7 @@ def test_prometheus_asks_each_service_at_its_http_door() -> None:
         config = yaml.safe_load((REPOSITORY / "infra" / "prometheus" / f"{file}.yml").read_text())
         asked = {job["job_name"]: job["static_configs"] for job in config["scrape_configs"]}
 
+        assert len(asked) == len(config["scrape_configs"]), "Prometheus takes each name once"
         assert {
             f"{service.name}-service": [
                 {"targets": [f"{host or service.name}:{topology.ports[f'{service.prefix}HTTP']}"]}
