@@ -73,10 +73,12 @@ class Watched(Generic[View]):
 
     async def stop(self) -> None:
         """Nothing is under way any more."""
-        if self.asking is not None:
-            self.asking.cancel()
-            await asyncio.wait({self.asking})
-            self.asking = None
+        asking, self.asking = self.asking, None
+        # psycopg answers the first cancellation by telling the server, and waits for it; a frozen server says nothing.
+        for _ in range(2):
+            if asking is not None and not asking.done():
+                asking.cancel()
+                await asyncio.wait({asking}, timeout=1.0)
 
 
 class Collector:

@@ -36,6 +36,7 @@ class Happenings:
             return
         self._sources(before, views)
         self._leaders(before, views)
+        self._take_overs(before, views)
         self._kafka(before, views)
 
     def _mark(self, views: Views, kind: str, subject: str, text: str) -> None:
@@ -61,6 +62,17 @@ class Happenings:
                     self._mark(
                         now, "leader", service, f"another relay leads, fencing token {new.fencing_token}"
                     )
+
+    def _take_overs(self, before: Views, now: Views) -> None:
+        for service, store in now.stores.items():
+            old = before.stores.get(service)
+            if old is None:
+                continue
+            known = {(one.model, one.version, one.since) for one in old.copies if one.copy == "live"}
+            for one in store.copies:
+                if one.copy == "live" and (one.model, one.version, one.since) not in known:
+                    text = f"another copy of version {one.version} is live"
+                    self._mark(now, "take-over", f"{service}/{one.model}", text)
 
     def _kafka(self, before: Views, now: Views) -> None:
         if before.kafka is None or now.kafka is None or before.kafka is now.kafka:

@@ -330,6 +330,7 @@ async def test_under_traffic_every_pass_is_quick_and_nothing_is_far_behind(kit: 
             if stage.state is not State.UP_TO_DATE
         ] == []
         assert all(path.age is not None and 0 <= path.age < 5 for path in paths)
+        assert all(board.relays[0].leader is not None for board in boards)
         assert all((stage.pending or 0) >= 0 for path in paths for stage in path.stages)
         assert sorted(board.took for board in boards)[20] < 0.1
 

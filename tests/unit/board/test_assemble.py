@@ -118,7 +118,7 @@ def test_a_build_shows_how_far_it_is() -> None:
 
 def test_what_happens_between_two_passes_is_marked() -> None:
     def seen(token: int, topic_id: UUID, members: list[int], offset: int, at: float) -> Views:
-        order = store("order", at=at, cursors=[cursor(10, fencing_token=token)])
+        order = store("order", at=at, cursors=[cursor(10, fencing_token=token)], copies=[copy()])
         log = kafka({0: 10}, at=at, topics={TOPIC: TopicView(topic_id, {0: 0}, {0: 10})},
                     groups={GROUP: group({0: offset}, members=members)})  # fmt: skip
         return views(order, store("stock", at=at), log, at=at)
@@ -131,6 +131,15 @@ def test_what_happens_between_two_passes_is_marked() -> None:
 
     assert [mark.kind for mark in board.marks] == ["leader", "topic", "rebalance", "moved back", "source", "leader", "topic", "rebalance"]  # fmt: skip
     assert board.groups[0].rebalances == 2
+
+
+def test_a_read_model_that_took_over_is_marked() -> None:
+    before = views(store("order", copies=[copy(1)]), None, None)
+    after = views(store("order", copies=[copy(1), copy(2)]), None, None, at=AT + 1)
+
+    assert [(mark.kind, mark.subject) for mark in board_of(before, after).marks] == [
+        ("take-over", "order/orders")
+    ]
 
 
 def test_nothing_was_ever_seen() -> None:
