@@ -1,11 +1,9 @@
 """The board's page in a real browser: it updates by itself, opens, searches, and says what it can't see.
 
-The browser is the system's Chromium (BOARD_TEST_BROWSER names another one). The boards that it is shown are made up,
-so that each test decides what happens; what the board says of real servers is tested where those run.
+The boards that the page is shown are made up, so that each test decides what happens; what the board says of real servers
+is tested where those run.
 """
 
-import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
 from infra.board.document import Answer, State
 from infra.local.ports import free_ports
@@ -52,22 +50,6 @@ def eyes() -> Shown:
 async def url(eyes: Shown, tmp_path: Path) -> AsyncIterator[str]:
     async with serving(eyes, tmp_path / "history.sqlite") as url:
         yield url
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    # A sandbox of its own needs rights that root in a container doesn't have; it loads nothing but this board.
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        yield browser
-        await browser.close()
-
-
-def chromium() -> str:
-    names = (os.environ.get("BOARD_TEST_BROWSER", ""), "chromium", "chromium-browser", "google-chrome")
-    found = next((path for name in names if name and (path := shutil.which(name))), None)
-    assert found, "no Chromium: install the package `chromium`, or name a browser in BOARD_TEST_BROWSER"
-    return found
 
 
 @asynccontextmanager
@@ -111,9 +93,7 @@ async def test_the_answer_says_how_old_it_is(browser: Browser, url: str) -> None
 async def test_the_slowest_box_stands_out_and_says_so(browser: Browser, url: str, eyes: Shown) -> None:
     eyes.board = examples.in_trouble()
     async with opened(browser, url) as watched:
-        box = watched.page.get_by_role(
-            "button", name="reservations, consumer inventory-service.stock: stuck"
-        )
+        box = watched.page.get_by_role("button", name="reservations, consumer inventory-service.stock: stuck")
         await expect(box).to_contain_text("3 min 50 s")
         await expect(box).to_have_class("box consumer bad slowest")
         assert "the slowest stage of this path" in (await box.get_attribute("aria-label") or "")

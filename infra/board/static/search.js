@@ -46,7 +46,7 @@ function step(event, hop) {
   return h("li", { class: CLASS[hop.state] ?? "later" },
     h("span", {}, `${hop.kind} `, h("span", { class: "hush" }, hop.name)),
     h("span", { class: "took" }, when),
-    hop.text ? h("span", { class: "detail" }, hop.text) : null);
+    hop.text && hop.state !== "passed" ? h("span", { class: "detail" }, hop.text) : null);
 }
 
 /** The form, and links of the form #find=ID anywhere on the page. */
