@@ -366,9 +366,10 @@ def _consumer_stage(group: str | None, source: str | None, topic: str, views: Vi
     view, members = kafka.topics.get(topic), kafka.groups.get(name)
     commits = members.commits if members else {}
     parts = [
-        _partition(partition, commits.get((topic, partition)), topic, source, members, views)
+        _partition(partition, commits.get((topic, partition)), topic, source, members, views,
+                   seen_at=kafka.at, fresh=seen)
         for partition in sorted(view.ends if view else ())
-    ]
+    ]  # fmt: skip
     return MeasuredStage(key, kind, name, _total(parts, kafka.at, seen, members), parts, problem=problem)
 
 
@@ -387,17 +388,16 @@ def _applied_stage(
     view = kafka.topics.get(topic)
     rows = [row for row in store.applied if row.consumer == group and row.topic == topic]
     seen = _sight(views, database) and _sight(views, "kafka")
-    members = kafka.groups.get(group or "")
+    members, seen_at = kafka.groups.get(group or ""), min(store.at, kafka.at)
     parts = []
     for partition in sorted(view.ends if view else ()):
         mine = [row for row in rows if row.partition == partition]
         offset = max((offset_in(row, view) for row in mine), default=None)
         parts.append(
-            _partition(
-                partition, offset, topic, source, members, views, seen=seen, consumer=group or "", done=done_by(mine)
-            )
+            _partition(partition, offset, topic, source, members, views,
+                       seen_at=seen_at, fresh=seen, consumer=group or "", done=done_by(mine))
         )  # fmt: skip
-    total = _total(parts, min(store.at, kafka.at), seen, members)
+    total = _total(parts, seen_at, seen, members)
     return MeasuredStage(key, StageKind.READ_MODEL, projection.name, total, parts, problem=problem)
 
 
@@ -415,11 +415,15 @@ def _partition(
     members: GroupView | None,
     views: Views,
     *,
-    seen: bool | None = None,
+    seen_at: float,
+    fresh: bool,
     consumer: str = "",
     done: Done | None = None,
-) -> Measure:  # fmt: skip
-    """One partition of somebody at `offset` (None: who has not begun). `done`: what the rows say was applied."""
+) -> Measure:
+    """One partition of somebody at `offset` (None: who has not begun), as it was at `seen_at`.
+
+    `fresh`: that was in this pass, and ages go on; else they stay. `done`: what the rows say was applied.
+    """
     kafka = views.kafka
     assert kafka is not None
     view = kafka.topics[topic]
@@ -434,7 +438,8 @@ def _partition(
         head = (
             None if head is not None and is_done(head, done) else head
         )  # not yet known what is new behind it
-    event, age = _held(head, source, views) if pending else (None, 0.0)
+    now = views.at if fresh else seen_at
+    event, age = _held(head, source, views, now) if pending else (None, 0.0)
     member = None
     if members is not None:
         member = next(
@@ -443,8 +448,8 @@ def _partition(
         )
     return Measure(
         partition=partition,
-        at=kafka.at,
-        visible=_sight(views, "kafka") if seen is None else seen,
+        at=seen_at,
+        visible=fresh,
         arrived=end,
         passed=start if offset is None else offset,
         floor=start,
@@ -470,12 +475,12 @@ def done_by(rows: Sequence[AppliedRow]) -> Done:
     return {(row.epoch, row.generation): row.position for row in rows}
 
 
-def _held(head: RecordHead | None, source: str | None, views: Views) -> tuple[HeldEvent | None, float | None]:
+def _held(
+    head: RecordHead | None, source: str | None, views: Views, now: float
+) -> tuple[HeldEvent | None, float | None]:
     """The event in a record, and its age. None when the record could not be read in this pass."""
     if head is None:
         return None, None
-    assert views.kafka is not None
-    now = views.at if _sight(views, "kafka") else views.kafka.at
     committed = head.committed_at.timestamp() if head.committed_at else head.timestamp
     age = max(0.0, store_clock(source, now, views).timestamp() - committed)
     event = HeldEvent(

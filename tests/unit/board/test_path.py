@@ -63,6 +63,17 @@ def test_the_numbers_of_a_store_that_cannot_be_seen_stay_as_they_were() -> None:
     assert (seen.age, seen.visible, seen.at) == (4.5, False, AT - 24)
 
 
+@pytest.mark.parametrize("gone", ["kafka", "postgres-stock"])
+def test_the_numbers_of_a_read_model_stay_as_they_were_when_either_side_cannot_be_seen(gone: str) -> None:
+    log = kafka({0: 9}, [(0, head(4, 80.0))], at=AT - (24 if gone == "kafka" else 0))
+    stock = store("stock", at=AT - (24 if gone == "postgres-stock" else 0), applied=[applied(0, 4)])
+
+    seen = total(views(store("order"), stock, log, unseen=[gone]), "saga", StageKind.READ_MODEL)
+
+    assert (seen.visible, seen.at) == (False, AT - 24)
+    assert seen.age == pytest.approx(56.0)
+
+
 def test_a_relay_without_a_leader_has_nobody_there() -> None:
     order = store("order", cursors=[cursor(7, 3, event(8, 4.5), leader=None)])
 
