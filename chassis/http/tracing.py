@@ -23,11 +23,10 @@ class Traced:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        method = (
-            scope["method"] if scope["method"] in _METHODS else "_OTHER"
-        )  # the conventions' word: few values
+        # The conventions' words for a method that nobody knows: there must be few values.
+        method, name = (scope["method"],) * 2 if scope["method"] in _METHODS else ("_OTHER", "HTTP")
         attributes = {"http.request.method": method, "url.scheme": scope["scheme"]}
-        with start(method, Kind.SERVER, parent=_parent(scope), attributes=attributes) as span:
+        with start(name, Kind.SERVER, parent=_parent(scope), attributes=attributes) as span:
 
             async def send_and_note(message: Message) -> None:
                 if message["type"] == "http.response.start":
@@ -41,7 +40,7 @@ class Traced:
                 await self.app(scope, receive, send_and_note)
             finally:
                 if route := scope.get("route"):  # the router has put it there
-                    span.name(f"{method} {route.path}")
+                    span.name(f"{name} {route.path}")
                     span.set("http.route", route.path)
 
 
