@@ -8,9 +8,11 @@ from infra.board.answer import answer
 from infra.board.declared import Declared
 from infra.board.document import Eta, Partition, Path, Stage, StageKind, State
 from infra.board.happenings import Happenings
-from infra.board.path import Measure, MeasuredPath, MeasuredStage, measure, newest_cursor
+from infra.board.measures import Measure, MeasuredPath, MeasuredStage
+from infra.board.path import measure
 from infra.board.raw import CopyRow, GroupView, KafkaView, StoreView, Views
 from infra.board.states import Judge, Verdict, of_all, worst
+from infra.board.store_stages import newest_cursor
 
 SHOWN_PARKED = 100
 """Parked streams that are listed; all of them are counted."""

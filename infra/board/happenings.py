@@ -4,9 +4,10 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from infra.board.document import Mark
-from infra.board.path import REBALANCING, newest_cursor
+from infra.board.measures import REBALANCING
 from infra.board.raw import MemberView, TopicPartition, Views
 from infra.board.states import Judge
+from infra.board.store_stages import newest_cursor
 
 KEPT = 200
 

@@ -19,8 +19,9 @@ from chassis.relay.partitioning import partition_of
 from infra.board import words
 from infra.board.declared import STREAMS, Declared, Projection
 from infra.board.document import Hop, Journey, StageKind, TracedEvent
-from infra.board.path import consumer_of, newest_cursor, store_clock
+from infra.board.measures import store_clock
 from infra.board.raw import StoreView, Views
+from infra.board.store_stages import consumer_of, newest_cursor
 from infra.board.stores import Store
 
 LISTED = 100

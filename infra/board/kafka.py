@@ -25,7 +25,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition as Place
 
 from chassis.topic_ids import topic_ids
-from infra.board.path import Done, done_by, is_done, offset_in, wanted_records
+from infra.board.log_stages import Done, done_by, is_done, offset_in, wanted_records
 from infra.board.raw import (
     AppliedRow,
     GroupView,

@@ -181,7 +181,7 @@ class GroupView:
 class KafkaView:
     """Commits were read first, then the ends: no group is beyond the end of a log for being read later.
 
-    heads      the records at the offsets that `infra.board.path.wanted_records` asked for; what could not be read is missing
+    heads      the records at the offsets that `infra.board.log_stages.wanted_records` asked for; what could not be read is missing
     first_new  for a consumer whose next record is one that it has applied already: the first that it has not; None: there
                is none up to the end. Missing while that isn't known
     """

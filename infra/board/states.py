@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from infra.board.document import Eta, State
-from infra.board.path import Measure
+from infra.board.measures import Measure
 
 WINDOW = 6.0
 """Seconds looked back. Faults show within 10 s; a batch that takes shorter is no fault."""

@@ -6,7 +6,9 @@ from uuid import UUID
 import pytest
 
 from infra.board.document import StageKind
-from infra.board.path import Measure, MeasuredPath, MeasuredStage, measure, wanted_records
+from infra.board.log_stages import wanted_records
+from infra.board.measures import Measure, MeasuredPath, MeasuredStage
+from infra.board.path import measure
 from infra.board.raw import TopicView, Views
 from tests.unit.board.views import (
     AT,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from infra.board.document import State
-from infra.board.path import Measure
+from infra.board.measures import Measure
 from infra.board.states import WINDOW, Judge, Track, Verdict, of_all
 
 LONG = int(WINDOW) + 2  # looks that fill the window

@@ -1,0 +1,225 @@
+"""What Kafka says, and the rows of those who consume: the topic, the offsets, what took effect. Why it is exact: path.py."""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from infra.board.declared import Projection
+from infra.board.document import HeldEvent, StageKind
+from infra.board.measures import (
+    REBALANCING,
+    Measure,
+    MeasuredStage,
+    in_sight,
+    store_clock,
+    total_of,
+    unseen,
+)
+from infra.board.raw import (
+    AppliedRow,
+    CursorRow,
+    GroupView,
+    KafkaView,
+    RecordHead,
+    StoreView,
+    TopicView,
+    Views,
+)
+from infra.board.store_stages import newest_cursor
+
+Done = Mapping[tuple[UUID | None, int | None], int]
+"""(epoch, generation) -> the last position that was applied."""
+
+
+def topic_stage(source: str | None, topic: str, views: Views) -> MeasuredStage:
+    seen, problem = in_sight(views, "kafka"), unseen(views, "kafka")
+    kafka = views.kafka
+    if kafka is None:
+        total = Measure(visible=False)
+        return MeasuredStage(f"topic {topic}", StageKind.TOPIC, topic, total, problem=problem)
+    view = kafka.topics.get(topic)
+    if view is None:
+        total = Measure(at=kafka.at, visible=seen, started=False, pending=0, age=0.0)
+        return MeasuredStage(f"topic {topic}", StageKind.TOPIC, topic, total, problem=problem)
+    store = views.stores.get(source) if source else None
+    lost = _lost_records(newest_cursor(store, topic) if store else None, view)
+    parts = [
+        Measure(
+            partition=partition, at=kafka.at, visible=seen, arrived=end, passed=end, floor=view.starts.get(partition, 0),
+            pending=0, age=0.0, alive=True, lost=lost.get(partition, 0),
+        )
+        for partition, end in sorted(view.ends.items())
+    ]  # fmt: skip
+    return MeasuredStage(
+        f"topic {topic}", StageKind.TOPIC, topic, total_of(parts, kafka.at, seen), parts, problem=problem
+    )
+
+
+def _lost_records(cursor: CursorRow | None, view: TopicView) -> dict[int, int]:
+    """Acknowledged, and not in the topic. The row was read before the ends, so a sound topic is never short."""
+    if cursor is None:
+        return {}
+    another = cursor.topic_id is not None and view.id is not None and cursor.topic_id != view.id
+    return {
+        partition: end if another else end - view.ends.get(partition, 0)
+        for partition, end in cursor.end_offsets.items()
+        if another or end > view.ends.get(partition, 0)
+    }
+
+
+def consumer_stage(group: str | None, source: str | None, topic: str, views: Views) -> MeasuredStage:
+    """By what was committed to Kafka: what every other tool shows."""
+    name = group or "?"
+    key, kind = f"consumer {name} {topic}", StageKind.CONSUMER
+    kafka, seen, problem = views.kafka, in_sight(views, "kafka"), unseen(views, "kafka")
+    if kafka is None:
+        return MeasuredStage(key, kind, name, Measure(visible=False), problem=problem)
+    view, members = kafka.topics.get(topic), kafka.groups.get(name)
+    commits = members.commits if members else {}
+    parts = [
+        _partition(partition, commits.get((topic, partition)), topic, source, members, views,
+                   seen_at=kafka.at, fresh=seen)
+        for partition in sorted(view.ends if view else ())
+    ]  # fmt: skip
+    return MeasuredStage(key, kind, name, total_of(parts, kafka.at, seen, members), parts, problem=problem)
+
+
+def applied_stage(
+    projection: Projection, group: str | None, source: str | None, topic: str, views: Views
+) -> MeasuredStage:
+    """By the rows of the database, which are in one transaction with the effect: the truth about it."""
+    database = f"postgres-{projection.service}"
+    key = f"read model {projection.service}/{projection.name}/{topic}"
+    problem = unseen(views, database) or unseen(views, "kafka")
+    store, kafka = views.stores.get(projection.service), views.kafka
+    if store is None or kafka is None:
+        return MeasuredStage(
+            key, StageKind.READ_MODEL, projection.name, Measure(visible=False), problem=problem
+        )
+    view = kafka.topics.get(topic)
+    rows = [row for row in store.applied if row.consumer == group and row.topic == topic]
+    seen = in_sight(views, database) and in_sight(views, "kafka")
+    members, seen_at = kafka.groups.get(group or ""), min(store.at, kafka.at)
+    parts = []
+    for partition in sorted(view.ends if view else ()):
+        mine = [row for row in rows if row.partition == partition]
+        offset = max((offset_in(row, view) for row in mine), default=None)
+        parts.append(
+            _partition(partition, offset, topic, source, members, views,
+                       seen_at=seen_at, fresh=seen, consumer=group or "", done=done_by(mine))
+        )  # fmt: skip
+    total = total_of(parts, seen_at, seen, members)
+    return MeasuredStage(key, StageKind.READ_MODEL, projection.name, total, parts, problem=problem)
+
+
+def offset_in(row: AppliedRow, view: TopicView | None) -> int:
+    """An offset of another topic of the same name counts as none, as it does for the consumer."""
+    another = view is not None and None not in (row.topic_id, view.id) and row.topic_id != view.id
+    return 0 if another else row.next_offset
+
+
+def _partition(
+    partition: int,
+    offset: int | None,
+    topic: str,
+    source: str | None,
+    members: GroupView | None,
+    views: Views,
+    *,
+    seen_at: float,
+    fresh: bool,
+    consumer: str = "",
+    done: Done | None = None,
+) -> Measure:
+    """One partition of somebody at `offset` (None: who has not begun), as it was at `seen_at`.
+
+    `fresh`: that was in this pass, and ages go on; else they stay. `done`: what the rows say was applied.
+    """
+    kafka = views.kafka
+    assert kafka is not None
+    view = kafka.topics[topic]
+    start, end = view.starts.get(partition, 0), view.ends[partition]
+    at = max(start if offset is None else offset, start)
+    pending = max(0, end - at)
+    head = kafka.heads.get((topic, partition, at)) if pending else None
+    if head is not None and is_done(head, done):
+        # Sent again, by a relay that was not sure or into a topic that is filled anew: it waits for nobody.
+        head = kafka.first_new.get((consumer, topic, partition, at), head)
+        pending = end - head.offset if head else 0
+        head = (
+            None if head is not None and is_done(head, done) else head
+        )  # not yet known what is new behind it
+    now = views.at if fresh else seen_at
+    event, age = _held(head, source, views, now) if pending else (None, 0.0)
+    member = None
+    if members is not None:
+        member = next(
+            (f"{one.client} {one.host}" for one in members.members if (topic, partition) in one.partitions),
+            None,
+        )
+    return Measure(
+        partition=partition,
+        at=seen_at,
+        visible=fresh,
+        arrived=end,
+        passed=start if offset is None else offset,
+        floor=start,
+        pending=pending,
+        age=age,
+        started=offset is not None,
+        alive=member is not None if in_sight(views, "kafka") else None,
+        rebalancing=members is not None and members.state in REBALANCING,
+        member=member,
+        event=event,
+    )
+
+
+def is_done(head: RecordHead, done: Done | None) -> bool:
+    """Whether the rows say that this record's event was applied."""
+    if not done or head.position is None:
+        return False
+    return head.position <= done.get((head.epoch, head.generation), 0)
+
+
+def done_by(rows: Sequence[AppliedRow]) -> Done:
+    """How far each store's events were applied, by the rows of one consumer and partition."""
+    return {(row.epoch, row.generation): row.position for row in rows}
+
+
+def _held(
+    head: RecordHead | None, source: str | None, views: Views, now: float
+) -> tuple[HeldEvent | None, float | None]:
+    """The event in a record, and its age. None when the record could not be read in this pass."""
+    if head is None:
+        return None, None
+    committed = head.committed_at.timestamp() if head.committed_at else head.timestamp
+    age = max(0.0, store_clock(source, now, views).timestamp() - committed)
+    event = HeldEvent(
+        type=head.type, stream_id=head.stream_id, version=head.version, event_id=head.event_id,
+        position=head.position, committed_at=head.committed_at, waiting=age,
+    )  # fmt: skip
+    return event, age
+
+
+def wanted_records(views: Mapping[str, StoreView], kafka: KafkaView) -> set[tuple[str, int, int]]:
+    """The records to read: of each partition that is not at its end, the one at the offset of each consumer."""
+    wanted: set[tuple[str, int, int]] = set()
+    for group in kafka.groups.values():
+        for (topic, partition), offset in group.commits.items():
+            _want(wanted, kafka.topics.get(topic), topic, partition, offset)
+    for store in views.values():
+        for row in store.applied:
+            view = kafka.topics.get(row.topic)
+            _want(wanted, view, row.topic, row.partition, offset_in(row, view))
+    for topic, view in kafka.topics.items():  # for whoever has not begun
+        for partition, start in view.starts.items():
+            _want(wanted, view, topic, partition, start)
+    return wanted
+
+
+def _want(
+    wanted: set[tuple[str, int, int]], view: TopicView | None, topic: str, partition: int, offset: int
+) -> None:
+    if view is not None and partition in view.ends:
+        offset = max(offset, view.starts.get(partition, 0))
+        if offset < view.ends[partition]:
+            wanted.add((topic, partition, offset))

@@ -1,0 +1,109 @@
+"""What is measured of a path: how far events came, how far they passed, how many wait and how long. See path.py."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from infra.board.declared import Projection
+from infra.board.document import HeldEvent, StageKind
+from infra.board.raw import GroupView, Views
+
+REBALANCING = frozenset({"PreparingRebalance", "CompletingRebalance"})
+"""Kafka's words for a group that is distributing its partitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A stage or a partition, measured.
+
+    arrived, passed   how far events came, and how far they passed; both are positions, or both offsets
+    floor             where what can be read begins: below it, it is gone
+    pending, age      what waits; 0 when nothing does; None when it isn't known
+    alive             somebody is there to take what waits; None: nobody knows
+    """
+
+    partition: int | None = None
+    at: float | None = None
+    visible: bool = True
+    arrived: int | None = None
+    passed: int | None = None
+    floor: int = 0
+    pending: int | None = None
+    age: float | None = None
+    started: bool = True
+    alive: bool | None = None
+    rebalancing: bool = False
+    lost: int = 0  # records that should be in the topic and are not
+    member: str | None = None
+    event: HeldEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredStage:
+    """`key` names what is measured; paths that share a relay share its key. `problem`: why it can't be seen."""
+
+    key: str
+    kind: StageKind
+    name: str
+    total: Measure
+    partitions: Sequence[Measure] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPath:
+    """A path, from the store to its end. The numbers of its end are those of its last stage."""
+
+    projection: Projection
+    version: int | None
+    source: str | None
+    topic: str | None
+    group: str | None
+    stages: Sequence[MeasuredStage]
+    declared: bool = True
+    twice: int = (
+        0  # events that were sent between the look at the store and the look at Kafka: they count at both
+    )
+
+    @property
+    def id(self) -> str:
+        name = f"{self.projection.service}/{self.projection.name}"
+        return f"{name}/{self.topic}" if len(self.projection.topics) > 1 else name
+
+
+def total_of(parts: Sequence[Measure], at: float, visible: bool, members: GroupView | None = None) -> Measure:
+    """All partitions together; its event and its age are those of the partition that waits longest."""
+    ages = [one.age for one in parts if one.age is not None]
+    unknown = any(one.age is None for one in parts)
+    oldest = max((one for one in parts if one.age), key=lambda one: one.age or 0.0, default=None)
+    return Measure(
+        at=at,
+        visible=visible,
+        arrived=sum(one.arrived or 0 for one in parts),
+        passed=sum(one.passed or 0 for one in parts),
+        floor=sum(one.floor for one in parts),
+        pending=sum(one.pending or 0 for one in parts),
+        age=None if unknown and not oldest else max(ages, default=0.0),
+        started=any(one.started for one in parts),
+        alive=any(one.alive for one in parts),
+        rebalancing=members is not None and members.state in REBALANCING,
+        lost=sum(one.lost for one in parts),
+        event=oldest.event if oldest else None,
+    )
+
+
+def store_clock(service: str | None, at: float, views: Views) -> datetime:
+    """What the clock of a service's store shows at the board's monotonic time `at`."""
+    store = views.stores.get(service) if service else None
+    if store is None:
+        return views.wall + timedelta(seconds=at - views.at)
+    return store.clock + timedelta(seconds=at - store.at)
+
+
+def in_sight(views: Views, source: str) -> bool:
+    seen = views.seen.get(source)
+    return seen is not None and seen.fresh
+
+
+def unseen(views: Views, source: str) -> str:
+    return "" if in_sight(views, source) else source
