@@ -128,6 +128,6 @@ def test_a_failed_pass_leaves_nothing_behind(history: History) -> None:
     broken = Sample(RELAY, ["much"])  # type: ignore[list-item]
     with pytest.raises(TypeError):
         history.record(START, [Sample("user/relay", [1.0]), broken])
-    assert history.series() == []
+    assert history.seen("user/relay", START - 60, START).at == []
     history.record(START + 1, [ages(1.0)])
     assert history.series() == [RELAY]
