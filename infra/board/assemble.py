@@ -1,18 +1,26 @@
 """From measured paths and what is remembered of them to the document. Pure but for the memory that it is given."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from infra.board import document, words
 from infra.board.answer import answer
 from infra.board.declared import Declared
 from infra.board.document import Eta, Partition, Path, Stage, StageKind, State
 from infra.board.happenings import Happenings
+from infra.board.listings import (
+    group_of,
+    listed_parked,
+    moment,
+    parked_by_consumer,
+    relays_of,
+    sources_of,
+    topic_of,
+)
 from infra.board.measures import Measure, MeasuredPath, MeasuredStage
 from infra.board.path import measure
-from infra.board.raw import CopyRow, GroupView, KafkaView, StoreView, Views
+from infra.board.raw import CopyRow, KafkaView, StoreView, Views
 from infra.board.states import Judge, Verdict, of_all, worst
-from infra.board.store_stages import newest_cursor
 
 SHOWN_PARKED = 100
 """Parked streams that are listed; all of them are counted."""
@@ -33,9 +41,9 @@ class Assembler:
         self._number += 1
         measured = measure(views, self._declared)
         stages = self._stages(measured, views)
-        parked = _parked_streams(views.stores)
+        parked = parked_by_consumer(views.stores)
         paths = [self._path(one, stages, parked, views) for one in measured]
-        sources = _sources(views)
+        sources = sources_of(views)
         self._happenings.observe(views)
         return document.Board(
             at=views.wall,
@@ -45,7 +53,7 @@ class Assembler:
             answer=answer(views.wall, paths, sources),
             sources=sources,
             paths=paths,
-            relays=_relays(views.stores, self._declared),
+            relays=relays_of(views.stores, self._declared),
             topics=self._topics(views, stages),
             groups=self._groups(views.kafka),
             parked=[
@@ -60,7 +68,7 @@ class Assembler:
                 for store in views.stores.values()
                 for row in store.parked_counts
             ],
-            parked_streams=_listed_parked(views.stores),
+            parked_streams=listed_parked(views.stores),
             builds=[
                 self._build(store, copy, views)
                 for store in views.stores.values()
@@ -116,7 +124,7 @@ class Assembler:
             rate_in=total.rate_in,
             rate_out=total.rate_out,
             since=total.since,
-            as_of=_moment(measured.at, views),
+            as_of=moment(measured.at, views),
             head=measured.passed,
             eta=total.eta,
             event=event,
@@ -179,11 +187,11 @@ class Assembler:
         if kafka is None:
             return []
         names = sorted({*self._declared.topics.values(), *kafka.topics})
-        return [_topic(name, kafka, stages.get(f"topic {name}")) for name in names]
+        return [topic_of(name, kafka, stages.get(f"topic {name}")) for name in names]
 
     def _groups(self, kafka: KafkaView | None) -> list[document.Group]:
         return [
-            _group(name, group, self._declared, self._happenings.rebalances(name))
+            group_of(name, group, self._declared, self._happenings.rebalances(name))
             for name, group in sorted(kafka.groups.items() if kafka else ())
         ]
 
@@ -258,122 +266,4 @@ def _partition(part: Measure, verdict: Verdict) -> Partition:
         since=verdict.since,
         eta=verdict.eta,
         event=part.event,
-    )
-
-
-def _moment(at: float | None, views: Views) -> datetime | None:
-    return None if at is None else views.wall + timedelta(seconds=at - views.at)
-
-
-def _sources(views: Views) -> list[document.Source]:
-    sources = []
-    for name, seen in views.seen.items():
-        service = name.removeprefix("postgres-")
-        offset, error = views.clocks.get(service, (None, None))
-        store = views.stores.get(service)
-        trip = (
-            views.kafka.round_trip if name == "kafka" and views.kafka else store.round_trip if store else None
-        )
-        sources.append(
-            document.Source(
-                name=name,
-                seen=seen.fresh,
-                as_of=_moment(seen.at, views),
-                age=None if seen.at is None else max(0.0, views.at - seen.at),
-                problem=seen.problem,
-                round_trip=trip,
-                clock_offset=offset,
-                clock_error=error,
-            )
-        )
-    return sources
-
-
-def _parked_streams(stores: Mapping[str, StoreView]) -> dict[tuple[str, str], int]:
-    counts: dict[tuple[str, str], int] = {}
-    for store in stores.values():
-        for row in store.parked_counts:
-            key = (store.service, row.consumer)
-            counts[key] = counts.get(key, 0) + row.streams
-    return counts
-
-
-def _listed_parked(stores: Mapping[str, StoreView]) -> list[document.ParkedStream]:
-    rows = [(store.service, row) for store in stores.values() for row in store.parked]
-    rows.sort(key=lambda one: -one[1].age)
-    return [
-        document.ParkedStream(
-            service=service,
-            consumer=row.consumer,
-            stream_id=row.stream_id,
-            events=row.events,
-            oldest=row.age,
-            event_type=row.event_type,
-            error_class=row.error_class,
-            error=row.error,
-            attempts=row.attempts,
-        )
-        for service, row in rows[:SHOWN_PARKED]
-    ]
-
-
-def _relays(stores: Mapping[str, StoreView], declared: Declared) -> list[document.Relay]:
-    relays = []
-    for service, topic in declared.topics.items():
-        store = stores.get(service)
-        cursor = newest_cursor(store, topic) if store else None
-        if store is None or cursor is None:
-            continue
-        filling = cursor.republish_until > cursor.position
-        relays.append(
-            document.Relay(
-                service=service,
-                topic=topic,
-                leader=cursor.leader,
-                standing_by=cursor.standing_by,
-                fencing_token=cursor.fencing_token,
-                position=cursor.position,
-                head=store.head,
-                republish_until=cursor.republish_until if filling else None,
-            )
-        )
-    return relays
-
-
-def _topic(name: str, kafka: KafkaView, stage: tuple[Stage, Verdict] | None) -> document.Topic:
-    view = kafka.topics.get(name)
-    starts, ends = (dict(view.starts), dict(view.ends)) if view else ({}, {})
-    margins = [
-        offset - starts.get(partition, 0)
-        for group in kafka.groups.values()
-        for (topic, partition), offset in group.commits.items()
-        if topic == name and partition in ends
-    ]
-    return document.Topic(
-        name=name,
-        id=str(view.id) if view and view.id else None,
-        exists=view is not None,
-        log_starts=starts,
-        log_ends=ends,
-        rate=stage[1].rate_in if stage else None,
-        margin=min(margins, default=None),
-    )
-
-
-def _group(name: str, group: GroupView, declared: Declared, rebalances: int) -> document.Group:
-    service = name.partition("-service.")[0]
-    members = []
-    for member in group.members:
-        partitions: dict[str, list[int]] = {}
-        for topic, partition in sorted(member.partitions):
-            partitions.setdefault(topic, []).append(partition)
-        members.append(
-            document.Member(id=member.id, client=member.client, host=member.host, partitions=partitions)
-        )
-    return document.Group(
-        name=name,
-        service=service if service in declared.topics else None,
-        state=group.state,
-        members=members,
-        rebalances=rebalances,
     )
