@@ -22,9 +22,6 @@ from infra.board.path import measure
 from infra.board.raw import CopyRow, KafkaView, StoreView, Views
 from infra.board.states import Judge, Verdict, of_all, worst
 
-SHOWN_PARKED = 100
-"""Parked streams that are listed; all of them are counted."""
-
 
 class Assembler:
     """Makes a Board of each pass, and remembers what states need to be told."""

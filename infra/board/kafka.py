@@ -91,8 +91,10 @@ class Kafka:
             )
             try:
                 await client.bootstrap()
-            except BaseException:
+            except BaseException as error:
                 await client.close()
+                if isinstance(error, KafkaConnectionError):
+                    raise KafkaConnectionError(f"no broker answers at {self._servers}") from error
                 raise
             self._client = client
         return self._client

@@ -11,7 +11,6 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 import orjson
-import psycopg
 from psycopg import AsyncConnection
 
 from infra.board.raw import (
@@ -280,7 +279,12 @@ def problem_of(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    said = lines[-1].strip() if lines and isinstance(error, psycopg.OperationalError) else (lines or [""])[0]
+    said = (
+        (lines or [""])[0]
+        .strip()
+        .removeprefix(f"{type(error).__name__}: ")
+        .removeprefix("connection failed: ")
+    )
     return said or type(error).__name__
 
 

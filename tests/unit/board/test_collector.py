@@ -3,7 +3,12 @@
 import asyncio
 from dataclasses import dataclass
 
+import psycopg
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
 from infra.board.collector import Watched
+from infra.board.stores import problem_of
 
 
 @dataclass
@@ -62,3 +67,22 @@ async def test_one_that_hangs_is_asked_once_and_its_late_answer_is_no_fresh_one(
     await watch.look(source.look, 1.0)
     assert (watch.last, watch.fresh) == (View(2.0), True)
     await watch.stop()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            psycopg.OperationalError(
+                'connection failed: connection to server at "127.0.0.1", port 5501 failed: Connection refused\n'
+                "\tIs the server running on that host and accepting TCP/IP connections?"
+            ),
+            'connection to server at "127.0.0.1", port 5501 failed: Connection refused',
+        ),
+        (KafkaConnectionError("no broker answers at kafka:9092"), "no broker answers at kafka:9092"),
+        (TimeoutError(), "no answer in time"),
+        (psycopg.OperationalError(), "OperationalError"),
+    ],
+)
+def test_a_problem_is_one_line_for_people(error: Exception, said: str) -> None:
+    assert problem_of(error) == said
