@@ -43,7 +43,9 @@ class Tools:
         settings = self._load()
         configure_logging(self.definition.name, level="error", form="console")
         spare_batches()
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it is said below, in one line
+        logging.getLogger("aiokafka").setLevel(
+            logging.CRITICAL
+        )  # what matters of it is said below, in one line
         try:
             return asyncio.run(work(settings))
         except ToolError as error:
