@@ -52,6 +52,8 @@ class Tools:
             self.fail(str(error), failed)
         except PoolTimeout:
             self.fail(f"no database answers for {self.definition.name}: is its Postgres running?", failed)
+        except psycopg.errors.DiskFull as error:
+            self.fail(f"Postgres: {first_line(error)}: make room, then say the same command again", failed)
         except psycopg.Error as error:
             self.fail(f"Postgres: {first_line(error)}", failed)
         except (KafkaError, OSError) as error:
