@@ -9,7 +9,7 @@ import pytest
 from infra.containers.stack import ContainerStack
 from tests.e2e.platform import Platform
 
-DATABASE, ROOM = "order_service", "/dev/shm/small"  # noqa: S108 - memory, in the server's own container
+DATABASE, ROOM = "order_service", "/dev/shm/small"  # memory, in the server's own container
 
 
 @asynccontextmanager
