@@ -4,7 +4,7 @@
 
 `docker compose up --build --wait`; one order over HTTP is confirmed; its e-mail is read from the mail catcher; a
 second stack on the same ports is told which one is taken; `docker compose down --volumes` leaves nothing behind.
-Then every `docker` command of docs/containers.md, in order, as it is written there.
+Meanwhile the `docker` commands of the other pages; then those of docs/containers.md, in order, as written there.
 Every wait has a deadline. Prints image sizes, memory and the seconds that each step took.
 """
 
@@ -24,9 +24,10 @@ from uuid import uuid4
 import httpx
 
 from infra.demo.shop import DemoFailed, Shop
-from tests.docs import commands
+from tests.docs import PAGES, ROOT, commands
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "containers.md"
 DOORS = {"order": 8001, "inventory": 8002, "user": 8004, "mailbox": 8025}  # inside the containers
 BUILD_WITHIN, HEALTHY_WITHIN, DOWN_WITHIN, ANSWER_WITHIN = 900, 300, 120, 60  # seconds
 
@@ -101,6 +102,7 @@ def check(compose: Compose) -> None:
         urls = {name: f"http://{compose.address(name, port)}" for name, port in DOORS.items()}
         with timed("an order, confirmed and mailed"):
             asyncio.run(order_something(urls))
+        run_documented_elsewhere(compose)
         with timed("docker compose up --wait, everything runs"):
             compose(*up, within=HEALTHY_WITHIN)
         second_stack_is_told_which_port(compose, f"{project}-second")
@@ -115,9 +117,19 @@ def check(compose: Compose) -> None:
     nothing_is_left(compose, belongings)
 
 
+def run_documented_elsewhere(compose: Compose) -> None:
+    """What the other pages show of docker, on the stack that runs: the services' own commands."""
+    documented = [
+        words[1:] for page in PAGES if page != PAGE for words in commands(page) if words[0] == "docker"
+    ]
+    for arguments in documented:
+        with timed(f"docker {' '.join(arguments)}"):
+            compose.docker(*arguments)
+
+
 def run_documented(compose: Compose) -> None:
     """The page starts with `up --build --wait` and ends with `down --volumes`; each command ends with success."""
-    documented = [words[1:] for words in commands(REPOSITORY / "docs/containers.md") if words[0] == "docker"]
+    documented = [words[1:] for words in commands(PAGE) if words[0] == "docker"]
     if not documented:
         raise Failed("docs/containers.md shows no docker command: this check looks in the wrong place")
     try:

@@ -84,9 +84,7 @@ async def connect(url: str, *, name: str) -> Connection:
     return await AsyncConnection.connect(url, **_connection_arguments(name, _SERVER_OPTIONS))
 
 
-def read_only_arguments(
-    url: str, name: str, min_size: int, max_size: int, **options: str
-) -> dict[str, Any]:
+def read_only_arguments(url: str, name: str, min_size: int, max_size: int, **options: str) -> dict[str, Any]:
     """What a CheckedPool is made of that reads only; `options` are further settings of the server."""
     options = _SERVER_OPTIONS | {"default_transaction_read_only": "on"} | options
     return _pool_arguments(url, name, min_size, max_size, options)

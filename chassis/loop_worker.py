@@ -3,6 +3,7 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 
 
 class LoopWorker(ABC):
@@ -89,3 +90,22 @@ class AdaptivePoll:
         seconds = self._next
         self._next = min(self._next * 2, self._maximum)
         return seconds
+
+
+async def done_before(stopping: asyncio.Event, work: Awaitable[None]) -> bool:
+    """Await `work`, but no longer than until `stopping` is set; returns whether it came to its end.
+
+    Work that is cut off is cancelled, and has ended on return. Raises what it raises.
+    """
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in (task, stopped):
+            one.cancel()
+        await asyncio.wait({task, stopped})
+    if task.cancelled():
+        return False
+    task.result()
+    return True

@@ -166,13 +166,12 @@ def _read_well_formed(
             headers["millrace_epoch"],
             headers["millrace_generation"],
         ]
-        subject, position, version = (
-            headers["ce_subject"],
-            headers["millrace_position"],
-            headers["millrace_version"],
-        )
-        event_id = headers["ce_id"]
+        subject = headers["ce_subject"]
         stream_id = subject.decode()
+        position, version = headers["millrace_position"], headers["millrace_version"]
+        numbers_fit = position.isdigit() and len(position) < 19 and version.isdigit() and len(version) < 10
+        event_id = headers["ce_id"]
+        is_uuid = _UUID_TEXT(event_id)
         correlation = headers["millrace_correlation"].decode()
         causation, trace = headers.get("millrace_causation"), headers.get("traceparent")
         recorded_at = datetime.fromisoformat(headers["ce_time"].decode())
@@ -182,8 +181,8 @@ def _read_well_formed(
             None,
             None if trace is None else trace.decode(),
         )
-    except (KeyError, ValueError, AttributeError):  # missing; not UTF-8 or no time; None
-        return None
+    except (KeyError, ValueError, AttributeError, TypeError):
+        return None  # missing; not UTF-8, or no time; a header that Kafka has without a value
     data = record.value
     if (
         not subject
@@ -191,9 +190,8 @@ def _read_well_formed(
         or data is None
         or not correlation
         or recorded_at.tzinfo is None
-        or not (position.isdigit() and len(position) < 19)
-        or not (version.isdigit() and len(version) < 10)
-        or not _UUID_TEXT(event_id)
+        or not numbers_fit
+        or not is_uuid
         or "\0" in stream_id
         or "\0" in correlation
         or (causation is not None and b"\0" in causation)

@@ -43,13 +43,17 @@ class Tools:
         settings = self._load()
         configure_logging(self.definition.name, level="error", form="console")
         spare_batches()
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it is said below, in one line
+        logging.getLogger("aiokafka").setLevel(
+            logging.CRITICAL
+        )  # what matters of it is said below, in one line
         try:
             return asyncio.run(work(settings))
         except ToolError as error:
             self.fail(str(error), failed)
         except PoolTimeout:
             self.fail(f"no database answers for {self.definition.name}: is its Postgres running?", failed)
+        except psycopg.errors.DiskFull as error:
+            self.fail(f"Postgres: {first_line(error)}: make room, then say the same command again", failed)
         except psycopg.Error as error:
             self.fail(f"Postgres: {first_line(error)}", failed)
         except (KafkaError, OSError) as error:

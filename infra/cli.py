@@ -28,6 +28,7 @@ Millrace on this machine: Kafka, four Postgres servers, a mailbox and the four s
 [bold]millrace stop inventory[/bold]  see orders go through without it …\n
 [bold]millrace start inventory[/bold]  … and be confirmed after it is back\n
 [bold]millrace lag[/bold]  how many seconds each read model is behind, and why\n
+[bold]millrace replay list[/bold]  the read models: how far, how many rows; rebuild one with `replay rebuild order orders`\n
 [bold]millrace audit[/bold]  prove that nothing was lost, invented or done twice\n
 [bold]millrace logs order --follow[/bold]  what the order service says\n
 [bold]millrace down[/bold]  stop everything; data stays

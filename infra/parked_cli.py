@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,11 +13,12 @@ from chassis.parked.display import parked_table
 from chassis.parked.list_command import AsJson as ListAsJson
 from chassis.parked.redrive_command import All, AsJson, ConsumerName, DryRun
 from chassis.parked.redrive_command import StreamId as OptionalStreamId
+from infra.ask import ask_all
 from infra.attached import run_attached
 from infra.console import out
 from infra.local.home import default_home
 from infra.local.stack import Stack
-from infra.topology import SERVICES, local_topology
+from infra.topology import local_topology
 
 HELP = (
     "Streams that a consumer put aside because an event failed: look at them, redrive them, discard a record."
@@ -35,7 +36,7 @@ def about() -> None:
 @app.command(name="list")
 def list_(as_json: ListAsJson = False) -> None:
     """Show every parked stream of every service: how many events wait, the oldest one, its error."""
-    found = asyncio.run(_rows(_stack()))
+    found = asyncio.run(ask_all(_stack(), "parked", "list"))
     if as_json:
         out.print_json(json.dumps(found))
     elif found:
@@ -86,18 +87,3 @@ def _stack() -> Stack:
 def _attach(service: str, *arguments: str) -> None:
     """Run the service's own `parked` command here, and end with its exit code."""
     raise typer.Exit(run_attached(_stack().service(service).tool_command("parked", *arguments)))
-
-
-async def _rows(stack: Stack) -> list[dict[str, Any]]:
-    """What each service says; one that can't say anything has a row with the reason."""
-
-    async def ask(service: str) -> list[dict[str, Any]]:
-        ran = await stack.tool(service, "parked", "list", "--json")
-        if ran.code == 0:
-            rows: list[dict[str, Any]] = json.loads(ran.out)
-            return rows
-        said = ran.err.strip().splitlines() or [f"`parked list` ended with code {ran.code}"]
-        return [{"service": service, "problem": said[-1].removeprefix(f"{service}-service: ")}]
-
-    answers = await asyncio.gather(*(ask(service.name) for service in SERVICES))
-    return [row for rows in answers for row in rows]

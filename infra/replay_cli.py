@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,11 +12,12 @@ from chassis.replay.rebuild_command import AsJson, Parallel, Switch, SwitchAnywa
 from chassis.replay.republish_command import From, Partitions, Recreate, ToTopic
 from chassis.replay.stream_command import AsJson as StreamAsJson
 from chassis.replay.stream_command import AtTime, AtVersion, Last
+from infra.ask import ask_all
 from infra.attached import run_attached
 from infra.console import out
 from infra.local.home import default_home
 from infra.local.stack import Stack
-from infra.topology import SERVICES, local_topology, service_of_stream
+from infra.topology import local_topology, service_of_stream
 
 HELP = (
     "Rebuild read models, look into the past, fill a topic again: from the events, while the platform runs."
@@ -37,7 +38,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="For programs: a JSON array.")] = False,
 ) -> None:
     """Show every read model of every service: version, source, rows, position, lag (events), state."""
-    found = asyncio.run(_statuses(_stack()))
+    found = asyncio.run(ask_all(_stack(), "replay", "list"))
     if as_json:
         out.print_json(json.dumps(found))
     else:
@@ -129,18 +130,3 @@ def _attach(service: str, *arguments: str) -> None:
     """Run the service's own `replay` command here, and end with its exit code."""
     code = run_attached(_stack().service(service).tool_command("replay", *arguments))
     raise typer.Exit(code)
-
-
-async def _statuses(stack: Stack) -> list[dict[str, Any]]:
-    """What each service says; a service that can't say anything has a row with the reason."""
-
-    async def ask(service: str) -> list[dict[str, Any]]:
-        ran = await stack.tool(service, "replay", "list", "--json")
-        if ran.code == 0:
-            rows: list[dict[str, Any]] = json.loads(ran.out)
-            return rows
-        said = ran.err.strip().splitlines() or [f"`replay list` ended with code {ran.code}"]
-        return [{"service": service, "problem": said[-1].removeprefix(f"{service}-service: ")}]
-
-    answers = await asyncio.gather(*(ask(service.name) for service in SERVICES))
-    return [row for rows in answers for row in rows]

@@ -89,7 +89,8 @@ def run_part(name: str, part: Part, setting: Setting, rounds: int) -> None:
 def main(options: argparse.Namespace) -> None:
     """Start a Kafka and a Postgres of our own, fill them, measure, throw them away."""
     with temporary_home() as home:
-        setting = asyncio.run(prepare(PostgresServer(home), KafkaServer(home), options.events))
+        servers, with_topic = (PostgresServer(home), KafkaServer(home)), "topic" in options.only
+        setting = asyncio.run(prepare(*servers, options.events, with_topic=with_topic))
         if "peer" in options.only:
             peer.fill_peer(setting)
         print(f"{options.events:,} events, medians of {options.rounds} rounds", flush=True)

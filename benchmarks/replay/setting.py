@@ -50,7 +50,9 @@ class Setting:
         return Feed(Orders(), ORDER_EVENTS, (self.topic,), consumer=CONSUMER)
 
 
-async def prepare(postgres: PostgresServer, kafka: KafkaServer, events: int) -> Setting:
+async def prepare(
+    postgres: PostgresServer, kafka: KafkaServer, events: int, *, with_topic: bool = True
+) -> Setting:
     """Start the servers, make the databases, and put the same events into the store and into the topic."""
     await asyncio.gather(postgres.start(), kafka.start())
     store, from_topic = await postgres.create_database(), await postgres.create_database()
@@ -58,7 +60,8 @@ async def prepare(postgres: PostgresServer, kafka: KafkaServer, events: int) -> 
     await migrate(from_topic.migrator, read_models=[Orders()], consumers={Orders.name: CONSUMER})
     topic = Topic(await kafka.create_topic(partitions=PARTITIONS), PARTITIONS)
     await _fill_store(store.superuser, make_events(events))
-    await _fill_topic(kafka.bootstrap_servers, topic, make_events(events))
+    if with_topic:
+        await _fill_topic(kafka.bootstrap_servers, topic, make_events(events))
     return Setting(events, store.service, from_topic.service, store.superuser, kafka.bootstrap_servers, topic)
 
 

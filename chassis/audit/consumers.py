@@ -80,7 +80,7 @@ class ConsumerCheck:
             yield pending(
                 "parked-stream",
                 f"{self.consumer}: {stream_id} is parked with {parked.events} events: {parked.error_class}: {parked.error}",
-                "mend the cause, then redrive the stream (docs/consumers.md)",
+                "mend the cause, then redrive the stream: millrace parked redrive SERVICE (docs/consumers.md)",
                 consumer=self.consumer,
                 stream=stream_id,
                 error_class=parked.error_class,

@@ -1,7 +1,7 @@
 """The consumer: the one way in which events of a topic take effect in a service."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from aiokafka.errors import KafkaError
 
@@ -16,7 +16,7 @@ from chassis.consumer.transaction import BatchTransaction
 from chassis.database import Pool
 from chassis.events import DomainEvent, EventRegistry
 from chassis.logging import get_logger
-from chassis.loop_worker import LoopWorker
+from chassis.loop_worker import LoopWorker, done_before
 from chassis.metrics import Metrics
 from chassis.reactions import BatchFunction
 from chassis.service import Health, Role
@@ -123,10 +123,10 @@ class Consumer(LoopWorker):
                 on_commit_failure=self._count_failed_commit,
             )
             try:
-                if await self._unless_stopping(self._membership.join()):
+                if await done_before(self._stopping, self._membership.join()):
                     self._fault = ""
                     self._joining.reset()
-                    await self._unless_stopping(self._membership.ended)
+                    await done_before(self._stopping, self._membership.ended)
             except (KafkaError, ClientFault, OSError) as error:
                 self._fault = f"Kafka: {type(error).__name__}: {error}"
                 log.warning("consumer interrupted", consumer=self.name, error=self._fault)
@@ -145,22 +145,6 @@ class Consumer(LoopWorker):
             for record in records
         ]
         return await self._processor.settle(batch, interrupt, trusted)
-
-    async def _unless_stopping(self, awaitable: Awaitable[None]) -> bool:
-        """Await, but no longer than until `stop`. Returns whether it came to its end; raises what it raises."""
-        task = asyncio.ensure_future(awaitable)
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in (task, stopping):
-                one.cancel()
-        if not task.done():
-            await asyncio.wait({task})
-        if task.cancelled():
-            return False
-        task.result()
-        return True
 
     def _count_rebalance(self) -> None:
         self.counters.rebalances += 1

@@ -13,38 +13,34 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
 def parked_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A line a stream, from what `parked list --json` gives; {"service", "problem"} alone is a service without answer."""
+    """A block a stream, from what `parked list --json` gives; {"service", "problem"} alone is a service without answer."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("service", no_wrap=True)
-    table.add_column("consumer and stream", overflow="fold")
-    table.add_column("events", justify="right", no_wrap=True)
-    for name in ("for", "oldest event", "position", "tried"):
-        table.add_column(
-            name, justify="right" if name in ("for", "position", "tried") else "left", no_wrap=True
-        )
-    table.add_column("error", overflow="fold", ratio=1)
+    for name in ("events", "for"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("stream, consumer, first event and its error", overflow="fold")
     for row in rows:
-        if "stream" not in row:
-            table.add_row(row["service"], *[""] * 6, Text(row["problem"], style="red"))
-            continue
-        where = Text(row["stream"])
-        where.append(f"\n{row['consumer']}", style="dim")
-        error = Text(
-            f"{row['error_class']}: {_clipped(row['error'])}", style="dim" if row["note"] else "yellow"
-        )
-        if row["note"]:
-            error.append(f"\n{row['note']}", style="dim italic")
-        table.add_row(
-            row["service"],
-            where,
-            f"{row['events']:,}",
-            age_text(row["age"]),
-            event_text(row["event_type"], row["version"]),
-            "" if row["position"] is None else f"{row['position']:,}",
-            f"{row['attempts']}×",
-            error,
-        )
+        if "stream" in row:
+            table.add_row(row["service"], f"{row['events']:,}", age_text(row["age"]), _block(row))
+        else:
+            table.add_row(row["service"], "", "", Text(row["problem"], style="red"))
     return table
+
+
+def _block(row: Mapping[str, Any]) -> Text:
+    """The stream's id has a line to itself: people copy it."""
+    first = [row["consumer"], event_text(row["event_type"], row["version"])]
+    if row["position"] is not None:
+        first.append(f"position {row['position']:,}")
+    first.append(f"tried {row['attempts']}×")
+    block = Text(row["stream"])
+    block.append("\n" + " · ".join(first), style="dim")
+    block.append(
+        f"\n{row['error_class']}: {_clipped(row['error'])}", style="dim" if row["note"] else "yellow"
+    )
+    if row["note"]:
+        block.append(f"\n{row['note']}", style="dim italic")
+    return block
 
 
 def event_text(event_type: str | None, version: int | None) -> str:

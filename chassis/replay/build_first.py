@@ -8,7 +8,6 @@ checkpoint stands.
 
 import asyncio
 import time
-from collections.abc import Awaitable
 from functools import partial
 
 import psycopg
@@ -18,6 +17,7 @@ from chassis.backoff import Backoff
 from chassis.database import Pool
 from chassis.definition import Feed
 from chassis.logging import get_logger
+from chassis.loop_worker import done_before
 from chassis.replay import copies
 from chassis.replay.errors import AlreadyLive, ReplayError
 from chassis.replay.exclusive import RebuildRunning
@@ -68,7 +68,7 @@ class BuildFirst:
     async def run(self) -> None:
         """Build what is missing, then run the worker, until stopped; raises what the worker raises."""
         try:
-            if await self._unless_stopping(self._build()):
+            if await done_before(self._stopping, self._build()) and not self._stopping.is_set():
                 self._at_work = True  # no await from here to the worker's start: `stop` finds it startable
                 await self._worker.run()
         finally:
@@ -124,18 +124,3 @@ class BuildFirst:
         if detail != self._detail:
             log.info("read model", read_model=self._model.schema, detail=detail)
         self._detail = detail
-
-    async def _unless_stopping(self, work: Awaitable[None]) -> bool:
-        """Do `work`, but no longer than until `stop`: a build that is cancelled has lost nothing. Returns whether done."""
-        task = asyncio.ensure_future(work)
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in (task, stopping):
-                one.cancel()
-            await asyncio.wait({task, stopping})
-        if task.cancelled():
-            return False
-        task.result()
-        return not self._stopping.is_set()

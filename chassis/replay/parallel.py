@@ -93,5 +93,5 @@ async def _follow(worker: Process, on_moved: OnMoved) -> None:
             case {"done": True}:
                 done = True
     code = await worker.wait()
-    if not done:
+    if code or not done:
         raise PassingFault(f"a worker process ended with code {code}")

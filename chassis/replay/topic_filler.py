@@ -22,6 +22,7 @@ from chassis.replay.filler import Filler, OnMoved, Place
 from chassis.replay.no_effects import no_effects
 from chassis.replay.progress import Share
 from chassis.replay.sources import TopicSource, refuse_lost
+from chassis.store.read_ahead import one_ahead
 from chassis.unit_of_work import UnitOfWork
 
 _OF_ANOTHER_TOPIC = """
@@ -87,7 +88,8 @@ class TopicFiller(Filler):
         async with self.pool.connection() as connection:
             place = await self.place(connection)
         until = {share: end for share, end in goal.items() if only is None or share in only}
-        async with aclosing(self._source.batches(start=place, until=until)) as batches:
+        # While Postgres works on one batch, the next one is fetched and read.
+        async with aclosing(one_ahead(self._source.batches(start=place, until=until))) as batches:
             async for batch in batches:
                 await self._settle(batch)
 

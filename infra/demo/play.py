@@ -157,6 +157,11 @@ def print_where_to_look(stack: Stack, customer: Customer) -> None:
             ".venv/bin/millrace stop inventory",
             "orders are still taken, and confirmed after `start inventory`",
         ),
+        (
+            ".venv/bin/millrace replay rebuild order orders --verify",
+            "a read model, built anew from the events",
+        ),
+        (".venv/bin/millrace audit", "prove that nothing was lost, invented or done twice"),
         (".venv/bin/millrace logs order --follow", "what the order service says"),
         ("make status", "what runs, how large"),
         ("make down", "stop it; data stays (make clean removes it)"),

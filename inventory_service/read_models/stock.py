@@ -59,8 +59,8 @@ class Stock(ReadModel):
 
 _INSERT: LiteralString = """
     INSERT INTO products (sku, name, price_amount, currency, on_hand, reserved, version)
-    SELECT * FROM unnest(%(sku)s::text[], %(name)s::text[], %(amount)s::bigint[], %(currency)s::text[],
-                         %(on_hand)s::bigint[], %(reserved)s::bigint[], %(version)s::int[])
+    SELECT * FROM unnest(%(sku)b::text[], %(name)b::text[], %(amount)b::bigint[], %(currency)b::text[],
+                         %(on_hand)b::bigint[], %(reserved)b::bigint[], %(version)b::int[])
 """
 
 _UPDATE: LiteralString = """
@@ -69,8 +69,8 @@ _UPDATE: LiteralString = """
         on_hand = products.on_hand + change.on_hand,
         reserved = products.reserved + change.reserved,
         version = change.version
-    FROM unnest(%(sku)s::text[], %(amount)s::bigint[], %(on_hand)s::bigint[], %(reserved)s::bigint[],
-                %(version)s::int[]) AS change (sku, amount, on_hand, reserved, version)
+    FROM unnest(%(sku)b::text[], %(amount)b::bigint[], %(on_hand)b::bigint[], %(reserved)b::bigint[],
+                %(version)b::int[]) AS change (sku, amount, on_hand, reserved, version)
     WHERE products.sku = change.sku
 """
 

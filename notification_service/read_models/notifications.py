@@ -21,15 +21,15 @@ _REQUEST: LiteralString = """
     INSERT INTO notifications (notification_id, order_id, customer_id, kind, status, attempts, requested_at,
                                position, version)
     SELECT notification_id, order_id, customer_id, kind, 'requested', 0, requested_at, position, version
-    FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::text[], %s::timestamptz[], %s::bigint[], %s::int[])
+    FROM unnest(%b::uuid[], %b::uuid[], %b::uuid[], %b::text[], %b::timestamptz[], %b::bigint[], %b::int[])
         AS new (notification_id, order_id, customer_id, kind, requested_at, position, version)
 """
 _PROGRESS: LiteralString = """
     UPDATE notifications
     SET status = now.status, attempts = now.attempts, reason = now.reason, next_attempt_at = now.next_attempt_at,
         message_id = now.message_id, sent_at = now.sent_at, version = now.version
-    FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::text[], %s::timestamptz[], %s::text[], %s::timestamptz[],
-                %s::int[])
+    FROM unnest(%b::uuid[], %b::text[], %b::int[], %b::text[], %b::timestamptz[], %b::text[], %b::timestamptz[],
+                %b::int[])
         AS now (notification_id, status, attempts, reason, next_attempt_at, message_id, sent_at, version)
     WHERE notifications.notification_id = now.notification_id
 """

@@ -44,6 +44,6 @@ class Catalogue(ReadModel):
 
 _UPSERT: LiteralString = """
     INSERT INTO catalogue (sku, price_amount, currency)
-    SELECT * FROM unnest(%(sku)s::text[], %(amount)s::bigint[], %(currency)s::text[])
+    SELECT * FROM unnest(%(sku)b::text[], %(amount)b::bigint[], %(currency)b::text[])
     ON CONFLICT (sku) DO UPDATE SET price_amount = excluded.price_amount, currency = excluded.currency
 """

@@ -14,14 +14,14 @@ from schemas.events.users import UserContactChanged, UserDeactivated, UserRegist
 _REGISTER: LiteralString = """
     INSERT INTO users (user_id, sealed_contact, active, version)
     SELECT user_id, sealed_contact, true, version
-    FROM unnest(%s::uuid[], %s::text[], %s::int[]) AS new (user_id, sealed_contact, version)
+    FROM unnest(%b::uuid[], %b::text[], %b::int[]) AS new (user_id, sealed_contact, version)
 """
 _CHANGE: LiteralString = """
     UPDATE users
     SET sealed_contact = coalesce(change.sealed_contact, users.sealed_contact),
         active = users.active AND NOT change.deactivated,
         version = change.version
-    FROM unnest(%s::uuid[], %s::text[], %s::bool[], %s::int[])
+    FROM unnest(%b::uuid[], %b::text[], %b::bool[], %b::int[])
         AS change (user_id, sealed_contact, deactivated, version)
     WHERE users.user_id = change.user_id
 """
