@@ -5,6 +5,7 @@ to, because its writer commits both at once. So nothing has to be held: the temp
 while the snapshot stays open, and the live copy goes on meanwhile.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 
@@ -82,7 +83,7 @@ async def _open_throwaway(
             yield _FromStore(feed, connection, tracker, store)
 
 
-class _Throwaway:
+class _Throwaway(ABC):
     """A copy in temporary tables. How far it is is known here alone."""
 
     def __init__(self, feed: Feed, connection: Connection, tracker: Tracker) -> None:
@@ -91,11 +92,11 @@ class _Throwaway:
         self.tracker = tracker
         self.place: dict[tuple[str, int], int] = {}
 
+    @abstractmethod
     async def fill(self, stage: Stage) -> None:
         """Up to where the live copy is, as `connection` sees it now."""
-        raise NotImplementedError
 
-    async def check_comparable(self) -> None:
+    async def check_comparable(self) -> None:  # noqa: B027 - most have nothing to check
         """Raises ReplayError when a difference would mean nothing."""
 
     async def apply(self, events: Sequence[RecordedEvent]) -> None:
