@@ -47,7 +47,7 @@ class Watch:
         self._unseen: set[str] = set()
 
     async def run(self) -> None:
-        """Looks until it is cancelled. A pass that fails is a defect: it is logged, /readyz says so, the next follows."""
+        """Looks until it is cancelled. A pass that fails is a defect: /readyz says so, the log once, the next follows."""
         while True:
             started = self._moved = time.monotonic()
             try:
@@ -58,8 +58,7 @@ class Watch:
                 await asyncio.to_thread(self._remember, board)
                 self._problem = ""
             except Exception as error:
-                self._problem = f"the last pass failed: {type(error).__name__}: {error}"
-                log.exception("pass failed")
+                self._fails(f"the last pass failed: {type(error).__name__}: {error}")
             await asyncio.sleep(max(0.05, started + self._interval - time.monotonic()))
 
     async def changed(self) -> bytes:
@@ -75,6 +74,12 @@ class Watch:
     def alive(self) -> bool:
         """Whether the loop turns."""
         return time.monotonic() - self._moved < 4 * PASS_WITHIN
+
+    def _fails(self, problem: str) -> None:
+        """Call it where the exception is handled."""
+        if problem != self._problem:
+            log.exception("pass failed")
+        self._problem = problem
 
     def _publish(self, board: Board) -> None:
         self.board, self.json, self._passed = board, board.model_dump_json().encode(), time.monotonic()

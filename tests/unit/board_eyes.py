@@ -24,10 +24,11 @@ class Shown:
     def __init__(self) -> None:
         self.board = board_examples.board()
         self.fails: Exception | None = None
-        self.passes = 0
+        self.passes = self.failed = 0
 
     async def look(self) -> Board:
         if self.fails:
+            self.failed += 1
             raise self.fails
         self.passes += 1
         return self.board.model_copy(update={"at": datetime.now(UTC), "number": self.passes})

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from infra.board.document import Board, State
 from tests.support import eventually
@@ -67,13 +68,18 @@ async def test_there_is_one_look_for_all_viewers(client: httpx.AsyncClient, eyes
 async def test_a_pass_that_fails_is_told_and_the_next_one_follows(
     client: httpx.AsyncClient, eyes: Shown
 ) -> None:
-    eyes.fails = RuntimeError("out of memory")
-    await eventually(lambda: answers(client, "/readyz", 503))
-    assert "RuntimeError: out of memory" in (await client.get("/readyz")).json()["detail"]
-    assert (await client.get("/livez")).status_code == 200
-    assert (await client.get("/board.json")).status_code == 200  # the last one, with its time
-    eyes.fails = None
-    await eventually(lambda: answers(client, "/readyz", 200))
+    # Captured, for what structlog prints of a traceback by default takes seconds, and the server's loop waits.
+    with capture_logs() as logs:
+        eyes.fails = RuntimeError("out of memory")
+        await eventually(lambda: answers(client, "/readyz", 503))
+        assert "RuntimeError: out of memory" in (await client.get("/readyz")).json()["detail"]
+        assert (await client.get("/livez")).status_code == 200
+        assert (await client.get("/board.json")).status_code == 200  # the last one, with its time
+        failed = eyes.failed
+        await eventually(lambda: eyes.failed > failed + 1)
+        eyes.fails = None
+        await eventually(lambda: answers(client, "/readyz", 200))
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["pass failed"]  # once
 
 
 async def answers(client: httpx.AsyncClient, path: str, status: int) -> bool:
