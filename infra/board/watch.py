@@ -58,7 +58,10 @@ class Watch:
                 await asyncio.to_thread(self._remember, board)
                 self._problem = ""
             except Exception as error:
-                self._fails(f"the last pass failed: {type(error).__name__}: {error}")
+                problem = f"the last pass failed: {type(error).__name__}: {error}"
+                if problem != self._problem:
+                    log.exception("pass failed")
+                self._problem = problem
             await asyncio.sleep(max(0.05, started + self._interval - time.monotonic()))
 
     async def changed(self) -> bytes:
@@ -74,12 +77,6 @@ class Watch:
     def alive(self) -> bool:
         """Whether the loop turns."""
         return time.monotonic() - self._moved < 4 * PASS_WITHIN
-
-    def _fails(self, problem: str) -> None:
-        """Call it where the exception is handled."""
-        if problem != self._problem:
-            log.exception("pass failed")
-        self._problem = problem
 
     def _publish(self, board: Board) -> None:
         self.board, self.json, self._passed = board, board.model_dump_json().encode(), time.monotonic()
