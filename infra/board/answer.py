@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from infra.board import words
 from infra.board.document import Answer, Partition, Path, Source, Stage, StageKind, State
@@ -79,27 +80,49 @@ def _held_up(path: Path) -> str:
     return f"{subject}: {cause}." if cause else f"{subject}."
 
 
-def _cause(path: Path) -> str:
-    """What holds the path up, where, since when. Empty when its state says it all."""
+class Hold(NamedTuple):
+    """What holds a path up: the worst of its stages, and there what waits longest."""
+
+    stage: Stage
+    held: Stage | Partition
+    where: str
+
+    @property
+    def seconds(self) -> float | None:
+        """How long already, as far as the board knows."""
+        waiting = self.held.event.waiting if self.held.event else None
+        known = [seconds for seconds in (self.held.since, waiting) if seconds is not None]
+        if self.stage.state is State.STUCK and self.held.event is not None:
+            return max(known, default=None)
+        return self.held.age
+
+
+def hold(path: Path) -> Hold:
+    """Where the path is held up. Of a path that is not, the stage that would be looked at first."""
     stage = max(
         path.stages, key=lambda one: (SEVERITY[one.state], one.slowest, one.kind is StageKind.CONSUMER)
     )
-    if stage.state in (State.UP_TO_DATE, State.CATCHING_UP, State.FALLING_BEHIND):
-        return ""
     bad = [part for part in stage.partitions if part.state is stage.state]
     part = max(bad, key=lambda one: one.age or 0.0, default=None)
     everywhere = part is not None and len(bad) == len(stage.partitions) > 1
-    where = words.place(
-        stage.kind, stage.name, part.partition if part and not everywhere else None, path.topic
-    )
-    return _why(where, stage, part or stage, path)
+    number = part.partition if part and not everywhere else None
+    return Hold(stage, part or stage, words.place(stage.kind, stage.name, number, path.topic))
 
 
-def _why(where: str, stage: Stage, held: Stage | Partition, path: Path) -> str:
-    since = f" for {words.duration(held.age)}" if held.age else ""
+def _cause(path: Path) -> str:
+    """What holds the path up, where, since when. Empty when its state says it all."""
+    found = hold(path)
+    if found.stage.state in (State.UP_TO_DATE, State.CATCHING_UP, State.FALLING_BEHIND):
+        return ""
+    return _why(found, path)
+
+
+def _why(found: Hold, path: Path) -> str:
+    stage, held, where = found
+    since = f" for {words.duration(found.seconds)}" if found.seconds else ""
     match stage.state:
         case State.STUCK if held.event is not None:
-            return f"{where} is stuck on {words.held(held.event)}{_for(held)}"
+            return f"{where} is stuck on {words.held(held.event)}{since}"
         case State.STUCK:
             return f"{where} is stuck{since}"
         case State.STOPPED if stage.kind is StageKind.RELAY:
@@ -124,13 +147,6 @@ def _why(where: str, stage: Stage, held: Stage | Partition, path: Path) -> str:
             return f"I can't see {where}"
         case _:
             return f"{_waits(held)}{since}, and I have not looked for long enough to say more"
-
-
-def _for(held: Stage | Partition) -> str:
-    """How long the event has been at the head of the queue, as far as the board knows; else how long it waits."""
-    waiting = held.event.waiting if held.event else None
-    known = [seconds for seconds in (held.since, waiting) if seconds is not None]
-    return f" for {words.duration(max(known))}" if known else ""
 
 
 def _waits(held: Stage | Partition) -> str:
