@@ -32,13 +32,14 @@ SERVICE_ROLE = "test_service"
 @dataclass(frozen=True)
 class DatabaseUrls:
     """How to log in to one database, as the service, as its migrator (SET ROLE millrace_owner), as superuser, as the
-    board."""
+    board, and as it passes on what an operator asks for."""
 
     name: str
     service: str
     migrator: str
     superuser: str
     board: str
+    operator: str
 
 
 class KafkaServer(Kafka):
@@ -83,13 +84,19 @@ class PostgresServer(Postgres):
         self._service_password = secrets.token_urlsafe()
         self._migrator_password = secrets.token_urlsafe()
         self._board_password = secrets.token_urlsafe()
+        self._operator_password = secrets.token_urlsafe()
 
     async def create_database(self, name: str | None = None, service: str = SERVICE_ROLE) -> DatabaseUrls:
         """A new empty database with the roles of infra/postgres/bootstrap.sql."""
         database = name or unique("test")
         await self._create_empty(database)
         await self.bootstrap(
-            database, service, self._service_password, self._migrator_password, self._board_password
+            database,
+            service,
+            self._service_password,
+            self._migrator_password,
+            self._board_password,
+            self._operator_password,
         )
         return DatabaseUrls(
             name=database,
@@ -97,6 +104,7 @@ class PostgresServer(Postgres):
             migrator=self.url_for(f"{service}_migrator", self._migrator_password, database),
             superuser=self.superuser_url(database),
             board=self.url_for(f"{service}_board", self._board_password, database),
+            operator=self.url_for(f"{service}_operator", self._operator_password, database),
         )
 
     async def _create_empty(self, name: str) -> None:

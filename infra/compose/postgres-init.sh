@@ -11,5 +11,6 @@ psql --no-psqlrc --quiet --username postgres --dbname "$POSTGRES_DB" <<SQL
 \set password '$(cat /run/secrets/service_password)'
 \set migrator_password '$(cat /run/secrets/migrator_password)'
 \set board_password '$(cat /run/secrets/board_password)'
+\set operator_password '$(cat /run/secrets/operator_password)'
 \i /etc/millrace/bootstrap.sql
 SQL

@@ -3,10 +3,13 @@
 # by the one user that needs it. Run by the `secrets` step as root in the image of Postgres, whose user it knows.
 #
 #   /secrets/<service>/
-#     superuser_password service_password migrator_password board_password   the database server, at its first start
+#     superuser_password service_password migrator_password board_password operator_password
+#                                                         the database server, at its first start
 #     <service>_migration_database_url                        the `migrate` step
 #     <service>_database_url, user_privacy_master_key         the service
 #   /secrets/board/board_<service>_database_url               the board, which sees how far everything is and no data
+#   /secrets/board/board_<service>_operator_database_url      the board, when an operator asks for something
+#   /secrets/board/board_operator_token                       that operators show to the board
 #
 # What is there stays. An interrupted run leaves no `complete`, and is done again: nothing has used its values yet.
 set -eu
@@ -25,12 +28,21 @@ url() { printf 'postgresql://%s:%s@postgres-%s:5432/%s' "$1" "$(printf '%s' "$2"
 
 for directory in /secrets/*; do
     service=${directory##*/} database=${directory##*/}_service
-    if [ "$service" = board ]; then chmod 755 "$directory"; continue; fi
-    # The board's login is apart: an installation from before there was a board gets it too (docs/containers.md).
+    if [ "$service" = board ]; then
+        chmod 755 "$directory"
+        if [ ! -e "$directory/board_operator_token" ]; then keep $service_user "$directory/board_operator_token" "$(random)"; fi
+        continue
+    fi
+    # The board's logins are apart: an installation from before there was a board gets them too (docs/containers.md).
     if [ ! -e "$directory/board_password" ]; then
         board_password=$(random)
         keep $service_user "/secrets/board/board_${service}_database_url" "$(url "${database}_board" "$board_password" "$database")"
         keep postgres "$directory/board_password" "$board_password"
+    fi
+    if [ ! -e "$directory/operator_password" ]; then
+        operator_password=$(random)
+        keep $service_user "/secrets/board/board_${service}_operator_database_url" "$(url "${database}_operator" "$operator_password" "$database")"
+        keep postgres "$directory/operator_password" "$operator_password"
     fi
     if [ -e "$directory/complete" ]; then continue; fi
     cd "$directory"

@@ -69,6 +69,7 @@ class Postgres(ContainerComponent):
             "password": self._credentials.service,
             "migrator_password": self._credentials.migrator,
             "board_password": self._credentials.board,
+            "operator_password": self._credentials.operator,
         }
         argv = [
             "psql",

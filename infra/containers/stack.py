@@ -4,6 +4,7 @@ import asyncio
 import base64
 import secrets
 from collections.abc import Mapping
+from dataclasses import fields
 from itertools import chain
 
 from aiokafka.errors import KafkaError
@@ -212,7 +213,7 @@ class ContainerStack:
         )
 
     def _make_postgres(self, service: Service) -> Postgres:
-        credentials = Credentials(*(secrets.token_urlsafe(24) for _ in range(4)))
+        credentials = Credentials(*(secrets.token_urlsafe(24) for _ in fields(Credentials)))
         return Postgres(
             service.postgres,
             self._networks,

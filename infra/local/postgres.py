@@ -122,7 +122,13 @@ class Postgres(Component):
                 await connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
 
     async def bootstrap(
-        self, database: str, service: str, password: str, migrator_password: str, board_password: str
+        self,
+        database: str,
+        service: str,
+        password: str,
+        migrator_password: str,
+        board_password: str,
+        operator_password: str,
     ) -> None:
         """Creates the roles of a service and what they may do in the database (infra/postgres/bootstrap.sql).
 
@@ -133,6 +139,7 @@ class Postgres(Component):
             "password": password,
             "migrator_password": migrator_password,
             "board_password": board_password,
+            "operator_password": operator_password,
         }
         # By standard input, not as arguments: these every user of the machine could read.
         script = "".join(f"\\set {name} {psql_quote(value)}\n" for name, value in variables.items())

@@ -41,6 +41,7 @@ class Credentials:
     service: str
     migrator: str
     board: str
+    operator: str
 
 
 class Stack:
@@ -163,6 +164,17 @@ class Stack:
         package = f"{service}_service"
         return self._postgres[service].url_for(f"{package}_board", self._credentials[service].board, package)
 
+    def operator_url(self, service: str) -> str:
+        """Where the board logs in to pass on what an operator asks for (docs/board.md), and for nothing else."""
+        package = f"{service}_service"
+        server, credentials = self._postgres[service], self._credentials[service]
+        return server.url_for(f"{package}_operator", credentials.operator, package)
+
+    @property
+    def operator_token(self) -> str:
+        """What an operator shows to the board before it acts."""
+        return self._secrets.get("board.operator_token")
+
     async def _bring_kafka(self, topics: asyncio.Event, progress: Progress) -> None:
         await self.kafka.start(progress)
         try:
@@ -185,6 +197,7 @@ class Stack:
                 credentials.service,
                 credentials.migrator,
                 credentials.board,
+                credentials.operator,
             )
             progress(service.name, "migrating")
             await process.migrate()
@@ -210,7 +223,7 @@ class Stack:
             yield
 
     def _credentials_of(self, service: Service) -> Credentials:
-        roles = ("superuser", "service", "migrator", "board")
+        roles = ("superuser", "service", "migrator", "board", "operator")
         return Credentials(*(self._secrets.get(f"{service.postgres}.{role}") for role in roles))
 
     def _make_postgres(self, service: Service) -> Postgres:
@@ -234,8 +247,15 @@ class Stack:
             f"BOARD_{service.name.upper()}_DATABASE_URL": self.board_url(service.name)
             for service in self.topology.services
         }
-        kafka = {"BOARD_KAFKA_BOOTSTRAP_SERVERS": self.topology.address("KAFKA")}
-        return Board("board", self.home, self.topology.port("BOARD"), {**kafka, **logins})
+        operators = {
+            f"BOARD_{service.name.upper()}_OPERATOR_DATABASE_URL": self.operator_url(service.name)
+            for service in self.topology.services
+        }
+        own = {
+            "BOARD_KAFKA_BOOTSTRAP_SERVERS": self.topology.address("KAFKA"),
+            "BOARD_OPERATOR_TOKEN": self.operator_token,
+        }
+        return Board("board", self.home, self.topology.port("BOARD"), {**own, **logins, **operators})
 
 
 async def stop(component: Component, progress: Progress) -> None:

@@ -43,8 +43,8 @@ async def test_a_reader_sees_every_table_and_changes_none(database: DatabaseUrls
 async def test_bootstrap_can_run_again_and_sets_the_passwords(
     postgres: PostgresServer, database: DatabaseUrls
 ) -> None:
-    await postgres.bootstrap(database.name, "other_service", "it's a \\ secret", "other", "third")
-    await postgres.bootstrap(database.name, "other_service", "a new 'one'", "other", "third")
+    await postgres.bootstrap(database.name, "other_service", "it's a \\ secret", "other", "third", "fourth")
+    await postgres.bootstrap(database.name, "other_service", "a new 'one'", "other", "third", "fourth")
     with pytest.raises(psycopg.OperationalError, match="password"):
         await psycopg.AsyncConnection.connect(
             postgres.url_for("other_service", "it's a \\ secret", database.name)
