@@ -23,6 +23,7 @@ from chassis.service import Health, Role
 from chassis.snapshots import Snapshots
 from chassis.store import EventStore
 from chassis.topics import Topic
+from chassis.troubles import Troubles
 
 log = get_logger(__name__)
 
@@ -74,8 +75,9 @@ class Consumer(LoopWorker):
         self.subscription = Subscription(name, topics, _event_classes(policy, registry), max_records)
         self.transaction = BatchTransaction(name, handler, pool, store, self.generations, policy, snapshots)
         measured = ConsumerMetrics(metrics or Metrics(), name)
+        self._troubles = Troubles(pool, name)
         self._processor = BatchProcessor(
-            self.transaction, backoff or Backoff(initial=0.1, maximum=5.0), measured
+            self.transaction, backoff or Backoff(initial=0.1, maximum=5.0), measured, self._troubles
         )
         self._bootstrap_servers = bootstrap_servers
         self._blocked_retry = blocked_retry
@@ -133,6 +135,7 @@ class Consumer(LoopWorker):
             finally:
                 await self._membership.leave(_FINISH_BATCH)
             await self._joining.wait(self._stopping)
+        await self._troubles.close()
         self._fault = "stopped"
 
     async def _settle(

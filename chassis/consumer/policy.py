@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from chassis.events import EventRegistry, RecordedEvent, UnknownEvent, UnknownEventType
+from chassis.events import CanarySent, EventRegistry, RecordedEvent, UnknownEvent, UnknownEventType
 from chassis.logging import get_logger
 from chassis.reactions import BatchFunction
 
@@ -19,6 +19,7 @@ class ReadingPolicy:
     see every type). One that concerns it, in a version that `registry` does not know, is parked: a newer program wrote
     it, and one that reads it will be deployed. `unknown_types` says what to do with types that the registry does not
     know at all; without it they are ignored for a handler that names its types, and parked for one that wants all.
+    Canaries (chassis/canary) concern nobody, in whatever version.
     """
 
     def __init__(
@@ -54,6 +55,9 @@ class ReadingPolicy:
 
     def _judge(self, key: tuple[str, int]) -> None:
         event_type, _ = key
+        if event_type == CanarySent.event_type:
+            self._concerns[key], self._problems[key] = False, None
+            return
         unknown = self._registry.unknown(*key)
         if isinstance(unknown, UnknownEventType):
             concerns = self._unknown_types == "park"

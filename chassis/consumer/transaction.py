@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from chassis.canary.passed import note_passed
 from chassis.consumer import parking, positions
 from chassis.consumer.incoming import Incoming, Partition
 from chassis.consumer.plan import Failure, Plan, make_plan
@@ -19,6 +20,9 @@ from chassis.unit_of_work import UnitOfWork
 
 class BatchTransaction:
     """Applies batches for one consumer. Knows nothing of Kafka, so that `redrive` can use it too."""
+
+    notes_canaries = True
+    """Whether it is the live consumer, whose time a canary shows."""
 
     def __init__(
         self,
@@ -100,6 +104,10 @@ class BatchTransaction:
                     positions=plan.positions,
                     versions=plan.versions,
                     before=known.versions,
+                )
+            if self.notes_canaries:
+                await note_passed(
+                    connection, self.consumer, (item.event for item in plan.apply if item.event)
                 )
             await unit.flush()  # last: the store's append lock is held from here to the commit
         return plan, unit
