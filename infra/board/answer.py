@@ -8,6 +8,13 @@ from infra.board import words
 from infra.board.document import Answer, Partition, Path, Source, Stage, StageKind, State
 from infra.board.states import SEVERITY
 
+_MOVED = {
+    State.MOVED_BACK: "were moved back",
+    State.AHEAD: "are beyond the end of the topic",
+    State.LOSING_DATA: "are of records that are gone from the topic",
+}
+"""What can be wrong with offsets in Kafka, whatever else is."""
+
 
 def answer(at: datetime, paths: Sequence[Path], sources: Sequence[Source]) -> Answer:
     """How many seconds each read model is behind the truth, where it is held up, why, and when it will be done."""
@@ -114,13 +121,24 @@ def _cause(path: Path) -> str:
     found = hold(path)
     if found.stage.state in (State.UP_TO_DATE, State.CATCHING_UP, State.FALLING_BEHIND):
         return ""
-    return _why(found, path)
+    return _why(found, path) + _besides(path, found.stage)
+
+
+def _besides(path: Path, worst: Stage) -> str:
+    """What was done to the offsets is said also where something else is worse: it may be why, and it is rarely wanted."""
+    offsets = next((one for one in path.stages if one.kind is StageKind.CONSUMER), None)
+    if offsets is None or offsets.state not in _MOVED or offsets.state is worst.state:
+        return ""
+    return f", and its offsets {_MOVED[offsets.state]}"
 
 
 def _why(found: Hold, path: Path) -> str:
     stage, held, where = found
     since = f" for {words.duration(found.seconds)}" if found.seconds else ""
     match stage.state:
+        case State.STUCK if held.event is not None and (bad := _as_bad(stage)) > 1:
+            where = f"{bad} of {len(stage.partitions)} partitions of {path.topic or stage.name}"
+            return f"{where} are stuck, the oldest on {words.held(held.event)}{since}"
         case State.STUCK if held.event is not None:
             return f"{where} is stuck on {words.held(held.event)}{since}"
         case State.STUCK:
@@ -128,7 +146,7 @@ def _why(found: Hold, path: Path) -> str:
         case State.STOPPED if stage.kind is StageKind.RELAY:
             return f"{where} does not run, {_waits(held)}{since}"
         case State.STOPPED:
-            return f"{stage.name} is stopped: nobody reads {path.topic or 'the store'}{since}"
+            return f"{path.group or stage.name} is stopped: nobody reads {path.topic or 'the store'}{since}"
         case State.NOT_STARTED if stage.kind is StageKind.TOPIC:
             return f"the topic {stage.name} does not exist"
         case State.NOT_STARTED:
@@ -147,6 +165,11 @@ def _why(found: Hold, path: Path) -> str:
             return f"I can't see {where}"
         case _:
             return f"{_waits(held)}{since}, and I have not looked for long enough to say more"
+
+
+def _as_bad(stage: Stage) -> int:
+    """How many of its partitions are as bad as the stage."""
+    return sum(part.state is stage.state for part in stage.partitions)
 
 
 def _waits(held: Stage | Partition) -> str:

@@ -66,8 +66,10 @@ def _lost_records(cursor: CursorRow | None, view: TopicView) -> dict[int, int]:
     }
 
 
-def consumer_stage(group: str | None, source: str | None, topic: str, views: Views) -> MeasuredStage:
-    """By what was committed to Kafka: what every other tool shows."""
+def consumer_stage(
+    service: str, group: str | None, source: str | None, topic: str, views: Views
+) -> MeasuredStage:
+    """By what was committed to Kafka: what every other tool shows. `service`: whose consumer it is."""
     name = group or "?"
     key, kind = f"consumer {name} {topic}", StageKind.CONSUMER
     kafka, seen, problem = views.kafka, in_sight(views, "kafka"), unseen(views, "kafka")
@@ -77,7 +79,7 @@ def consumer_stage(group: str | None, source: str | None, topic: str, views: Vie
     commits = members.commits if members else {}
     parts = [
         _partition(partition, commits.get((topic, partition)), topic, source, members, views,
-                   seen_at=kafka.at, fresh=seen)
+                   seen_at=kafka.at, fresh=seen, at_work=at_work(service, views))
         for partition in sorted(view.ends if view else ())
     ]  # fmt: skip
     return MeasuredStage(key, kind, name, total_of(parts, kafka.at, seen, members), parts, problem=problem)
@@ -105,7 +107,8 @@ def applied_stage(
         offset = max((offset_in(row, view) for row in mine), default=None)
         parts.append(
             _partition(partition, offset, topic, source, members, views,
-                       seen_at=seen_at, fresh=seen, consumer=group or "", done=done_by(mine))
+                       seen_at=seen_at, fresh=seen, at_work=at_work(projection.service, views),
+                       consumer=group or "", done=done_by(mine))
         )  # fmt: skip
     total = total_of(parts, seen_at, seen, members)
     return MeasuredStage(key, StageKind.READ_MODEL, projection.name, total, parts, problem=problem)
@@ -127,12 +130,14 @@ def _partition(
     *,
     seen_at: float,
     fresh: bool,
+    at_work: bool,
     consumer: str = "",
     done: Done | None = None,
 ) -> Measure:
     """One partition of somebody at `offset` (None: who has not begun), as it was at `seen_at`.
 
-    `fresh`: that was in this pass, and ages go on; else they stay. `done`: what the rows say was applied.
+    `fresh`: that was in this pass, and ages go on; else they stay. `at_work`: its program lives, as far as is known.
+    `done`: what the rows say was applied.
     """
     kafka = views.kafka
     assert kafka is not None
@@ -166,11 +171,20 @@ def _partition(
         pending=pending,
         age=age,
         started=offset is not None,
-        alive=member is not None if in_sight(views, "kafka") else None,
+        alive=(member is not None and at_work) if in_sight(views, "kafka") else None,
         rebalancing=members is not None and members.state in REBALANCING,
         member=member,
         event=event,
     )
+
+
+def at_work(service: str, views: Views) -> bool:
+    """Whether a program of the service lives, as far as its database knows; True while that can't be asked.
+
+    Kafka keeps a member that died for the ten seconds of its session. Its connections to Postgres end with it.
+    """
+    store = views.stores.get(service)
+    return store is None or not in_sight(views, f"postgres-{service}") or store.sessions > 0
 
 
 def is_done(head: RecordHead, done: Done | None) -> bool:

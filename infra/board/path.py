@@ -68,7 +68,7 @@ def _topic_path(
     if source is not None:
         stages += [store_stage(source, views), relay_stage(source, topic, views)]
     stages.append(topic_stage(source, topic, views))
-    stages.append(consumer_stage(group, source, topic, views))
+    stages.append(consumer_stage(projection.service, group, source, topic, views))
     if projection.service in views.stores or f"postgres-{projection.service}" in views.seen:
         stages.append(applied_stage(projection, group, source, topic, views))
     twice = _seen_twice(views, source, topic, stages[-1]) if source is not None else 0

@@ -97,7 +97,7 @@ class Track:
         if seen.rebalancing:
             return State.REBALANCING
         if self.moved_back_from is not None:
-            return State.MOVED_BACK if seen.alive is not False else State.STOPPED
+            return State.MOVED_BACK
         if seen.pending == 0:
             nobody = not seen.started and seen.alive is False and seen.partition is None
             return State.NOT_STARTED if nobody else State.UP_TO_DATE
@@ -114,11 +114,17 @@ class Track:
             return State.UP_TO_DATE  # all that was there has passed; what waits came since
         if any(sample.pending == 0 and sample.at > now - WINDOW for sample in self.samples):
             return State.UP_TO_DATE  # it was done within the window: what waits is younger than that
+        if then.arrived <= last.passed and self._looked_on():
+            return State.UP_TO_DATE  # what waits came since: it is hardly older than the window
         if not self._whole_window(now) or then.arrived <= last.passed:
             return State.WARMING_UP  # what waits may have come while the board could not look
         if last.passed == then.passed:
             return State.STUCK
         return State.FALLING_BEHIND if last.pending > then.pending else State.CATCHING_UP
+
+    def _looked_on(self) -> bool:
+        """Whether the board looked again soon after the window's first sample."""
+        return len(self.samples) > 1 and self.samples[1].at - self.samples[0].at <= WINDOW / 2
 
     def _whole_window(self, now: float) -> bool:
         return bool(self.samples) and now - self.samples[0].at >= WINDOW

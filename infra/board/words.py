@@ -99,7 +99,9 @@ def described(
         case State.AHEAD:
             detail = ": committed beyond the end of the log"
         case State.MOVED_BACK:
-            detail = f": the committed offset went back; {waiting}"
+            detail = f": the committed offset went back; {waiting}" + (
+                ", and nobody is there" if alive is False else ""
+            )
         case State.CANT_SEE:
             detail = f": the last thing seen was that {waiting}{behind}" if pending is not None else ""
         case _:

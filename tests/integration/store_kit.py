@@ -58,11 +58,13 @@ class StoreKit:
 
 
 @asynccontextmanager
-async def open_store_kit(database: DatabaseUrls, *read_models: ReadModel) -> AsyncIterator[StoreKit]:
-    """Migrates the database and opens a store in it."""
+async def open_store_kit(
+    database: DatabaseUrls, *read_models: ReadModel, name: str = "test"
+) -> AsyncIterator[StoreKit]:
+    """Migrates the database and opens a store in it. `name`: that of its sessions."""
     await migrate(database.migrator, read_models=read_models)
     async with (
-        open_pool(database.service, name="test", max_size=4) as pool,
+        open_pool(database.service, name=name, max_size=4) as pool,
         EventStore(pool, REGISTRY) as store,
     ):
         yield StoreKit(database, pool, store)

@@ -110,7 +110,7 @@ async def open_board_kit(
     reader = await postgres.create_database()
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(open_relay_kit(database, kafka, partitions=3))
-        away = await stack.enter_async_context(open_store_kit(reader))
+        away = await stack.enter_async_context(open_store_kit(reader, name="reader-service"))
         async with await psycopg.AsyncConnection.connect(reader.superuser) as owner:
             await owner.execute(APPLIED)
             await owner.execute("GRANT SELECT, INSERT ON applied TO millrace_service")
@@ -214,7 +214,7 @@ async def test_an_offset_that_is_moved_shows_and_hides_nothing(kit: BoardKit) ->
         partition, offset = await kit.committed()
 
         await kit.commit(partition, 0)
-        moved = await eventually(lambda: is_in(kit, "echo", State.STOPPED), 10.0, "moved back")
+        moved = await eventually(lambda: is_in(kit, "echo", State.MOVED_BACK), 10.0, "moved back")
         assert (stage_of(moved, StageKind.CONSUMER).pending, moved.age) == (4, 0.0)
 
         await kit.commit(partition, offset + 7)

@@ -146,3 +146,34 @@ def test_an_offset_that_went_back_does_not_make_a_read_model_old() -> None:
     assert answer(NOW, [moved], SEEN).text == (
         "saga is up to date: order-service.saga was moved back in inventory.events."
     )
+
+
+def test_what_was_done_to_the_offsets_is_said_beside_what_is_worse() -> None:
+    model = stage(StageKind.READ_MODEL, "saga", State.STOPPED, age=9.5, pending=9)
+    for state, said in (
+        (State.MOVED_BACK, "were moved back"),
+        (State.AHEAD, "are beyond the end of the topic"),
+    ):
+        consumer = stage(StageKind.CONSUMER, "order-service.saga", state, age=900.0, pending=9)
+        held = path("saga", State.STOPPED, consumer, model, age=9.5, topic="inventory.events",
+                    group="order-service.saga")  # fmt: skip
+
+        assert answer(NOW, [held], SEEN).text == (
+            "saga is 9.5 s behind: order-service.saga is stopped: nobody reads inventory.events for 9.5 s, "
+            f"and its offsets {said}."
+        )
+
+
+def test_several_stuck_partitions_are_counted_and_the_oldest_event_is_named() -> None:
+    event = HeldEvent(type="OrderCreated", stream_id="order-1", waiting=12.0)
+    partitions = [
+        partition(0, State.UP_TO_DATE),
+        partition(1, State.STUCK, age=11.0, event=HeldEvent(type="OrderConfirmed", stream_id="order-2")),
+        partition(2, State.STUCK, age=12.0, event=event, since=4.0),
+    ]
+    model = stage(StageKind.READ_MODEL, "saga", State.STUCK, age=12.0, partitions=partitions, event=event)
+    held = path("saga", State.STUCK, model, age=12.0, topic="orders.events", group="saga")
+
+    assert answer(NOW, [held], SEEN).text == (
+        "saga is 12 s behind: 2 of 3 partitions of orders.events are stuck, the oldest on OrderCreated for 12 s."
+    )

@@ -1,5 +1,6 @@
 """An age is the time since one event was committed: the oldest that has come this far and has not passed."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from infra.board.document import StageKind
 from infra.board.log_stages import wanted_records
 from infra.board.measures import Measure, MeasuredPath, MeasuredStage
 from infra.board.path import measure
-from infra.board.raw import TopicView, Views
+from infra.board.raw import StoreView, TopicView, Views
 from tests.unit.board.views import (
     AT,
     DECLARED,
@@ -224,6 +225,19 @@ def test_what_was_acknowledged_and_is_not_there_is_lost(row: dict[str, Any], los
     order = store("order", cursors=[cursor(10, **row)])
 
     assert total(views(order, None, kafka({0: 9})), "saga", StageKind.TOPIC).lost == lost
+
+
+def test_who_is_gone_from_the_database_is_gone_though_kafka_has_not_noticed() -> None:
+    log = kafka({0: 5}, [(0, head(4, 1.0))], groups={GROUP: group({0: 4})})
+    dead = store("stock", applied=[applied(0, 4)], sessions=0)
+
+    def alive(stock: StoreView | None, **more: Any) -> list[bool | None]:
+        seen = views(store("order"), stock, log, **more)
+        return [total(seen, "saga", kind).alive for kind in (StageKind.CONSUMER, StageKind.READ_MODEL)]
+
+    assert alive(dead) == [False, False]
+    assert alive(dead, unseen=["postgres-stock"]) == [True, True]  # nobody knows
+    assert alive(replace(dead, sessions=1)) == [True, True]
 
 
 def test_a_member_that_has_the_partition_is_there_to_take_it() -> None:
