@@ -25,6 +25,7 @@ from infra.board.log_stages import applied_stage, consumer_stage, topic_stage
 from infra.board.measures import MeasuredPath, MeasuredStage
 from infra.board.raw import Views
 from infra.board.store_stages import consumer_of, newest_cursor, projector_stage, relay_stage, store_stage
+from infra.board.troubles import explained_stage
 
 
 def measure(views: Views, declared: Declared) -> list[MeasuredPath]:
@@ -68,9 +69,11 @@ def _topic_path(
     if source is not None:
         stages += [store_stage(source, views), relay_stage(source, topic, views)]
     stages.append(topic_stage(source, topic, views))
-    stages.append(consumer_stage(projection.service, group, source, topic, views))
+    reading = [consumer_stage(projection.service, group, source, topic, views)]
     if projection.service in views.stores or f"postgres-{projection.service}" in views.seen:
-        stages.append(applied_stage(projection, group, source, topic, views))
+        reading.append(applied_stage(projection, group, source, topic, views))
+    own, log = views.stores.get(projection.service), views.kafka.topics.get(topic) if views.kafka else None
+    stages += [explained_stage(stage, own, group, topic, log) for stage in reading]
     twice = _seen_twice(views, source, topic, stages[-1]) if source is not None else 0
     known = projection in declared.projections
     return MeasuredPath(projection, version, source, topic, group, stages, known, twice)

@@ -107,6 +107,26 @@ class ParkedCount:
 
 
 @dataclass(frozen=True, slots=True)
+class TroubleRow:
+    """What a worker says it can't get past: at an offset of the topic `topic_id`, or at a position. `error`: one line.
+
+    since, last   seconds since it failed there for the first and for the last time
+    """
+
+    worker: str
+    topic: str
+    partition: int
+    place: int
+    topic_id: UUID | None
+    event_type: str | None
+    stream_id: str | None
+    attempts: int
+    error: str
+    since: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
 class StoreView:
     """One service's database, in one snapshot.
 
@@ -131,6 +151,7 @@ class StoreView:
     copies: Sequence[CopyRow] = ()
     parked: Sequence[ParkedRow] = ()
     parked_counts: Sequence[ParkedCount] = ()
+    troubles: Sequence[TroubleRow] = ()
 
 
 @dataclass(frozen=True, slots=True)

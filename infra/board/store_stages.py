@@ -4,6 +4,7 @@ from infra.board.declared import Projection
 from infra.board.document import HeldEvent, StageKind
 from infra.board.measures import Measure, MeasuredStage, in_sight, unseen
 from infra.board.raw import CopyRow, CursorRow, EventRef, StoreView, Views
+from infra.board.troubles import RETRYING, explained, own_trouble
 
 
 def store_stage(service: str, views: Views) -> MeasuredStage:
@@ -28,8 +29,15 @@ def relay_stage(service: str, topic: str, views: Views) -> MeasuredStage:
     total = Measure(visible=False)
     if store is not None:
         cursor = newest_cursor(store, topic)
+        trouble = own_trouble(store, f"relay {topic}")
+        if trouble is not None and cursor is not None and trouble.place < cursor.position:
+            trouble = None  # it got on since
+        # Who failed gives the lock back until the next attempt.
+        leads = cursor is not None and cursor.leader is not None
+        leads = leads or (trouble is not None and trouble.last < RETRYING)
         total = _behind(store, views, source, cursor.position if cursor else None, cursor.pending if cursor else None,
-                        cursor.oldest if cursor else None, alive=cursor is not None and cursor.leader is not None)  # fmt: skip
+                        cursor.oldest if cursor else None, alive=leads)  # fmt: skip
+        total = explained(total, trouble)
     return MeasuredStage(f"relay {service}", StageKind.RELAY, service, total, problem=unseen(views, source))
 
 
@@ -61,6 +69,9 @@ def projector_stage(projection: Projection, version: int | None, views: Views) -
                 row.oldest if row else None,
                 alive=store.sessions > 0,
             )
+            trouble = own_trouble(store, f"projector {projection.name} v{version}")
+            if trouble is not None and trouble.place > (row.position if row else 0):
+                total = explained(total, trouble)
     key = f"read model {projection.service}/{projection.name}"
     return MeasuredStage(key, StageKind.READ_MODEL, projection.name, total, problem=unseen(views, source))
 

@@ -22,6 +22,7 @@ from infra.board.raw import (
     ParkedCount,
     ParkedRow,
     StoreView,
+    TroubleRow,
 )
 
 COUNTED = 1000
@@ -122,6 +123,12 @@ SELECT json_build_object(
                                           'events', c.events, 'since', c.since))
         FROM (SELECT consumer, error_class, count(*) AS streams, sum(events)::bigint AS events, min(parked_at) AS since
               FROM parked GROUP BY consumer, error_class) AS c
+    ),
+    'troubles', (
+        SELECT json_agg(json_build_object('worker', t.worker, 'topic', t.topic, 'partition', t.partition, 'place', t.place,
+            'topic_id', t.topic_id, 'event_type', t.event_type, 'stream_id', t.stream_id, 'attempts', t.attempts,
+            'error', left(split_part(t.error, E'\\n', 1), 200), 'since', t.since, 'last', t.last_at))
+        FROM public.troubles t
     ),
     -- The last thing: every event that the snapshot holds was recorded before.
     'clock', clock_timestamp()
@@ -265,6 +272,23 @@ def store_view(service: str, seen: Mapping[str, Any], *, at: float, trip: float)
             )
             for row in _rows(seen, "parked_counts")
         ],
+        troubles=[_trouble(row, clock) for row in _rows(seen, "troubles")],
+    )
+
+
+def _trouble(row: Mapping[str, Any], clock: datetime) -> TroubleRow:
+    return TroubleRow(
+        worker=row["worker"],
+        topic=row["topic"],
+        partition=row["partition"],
+        place=row["place"],
+        topic_id=UUID(row["topic_id"]) if row["topic_id"] else None,
+        event_type=row["event_type"],
+        stream_id=row["stream_id"],
+        attempts=row["attempts"],
+        error=row["error"],
+        since=_age(row["since"], clock),
+        last=_age(row["last"], clock),
     )
 
 
