@@ -36,6 +36,13 @@ class DomainEvent(BaseModel):
         return self.__pydantic_serializer__.to_json(self)
 
 
+class CanarySent(DomainEvent):
+    """No fact of any domain: sent every few seconds to see it arrive everywhere (chassis/canary).
+
+    Every registry knows it, so that whoever reads a store or a topic can; no handler and no read model ever gets it.
+    """
+
+
 class UnknownEvent(ValueError):
     """Nothing here can read events of this type and schema version. Always one of the two below."""
 
@@ -61,7 +68,8 @@ class EventRegistry:
 
     def __init__(self, events: Iterable[type[DomainEvent]], *, upcasters: Iterable[Upcaster] = ()) -> None:
         self._newest: dict[str, type[DomainEvent]] = {}
-        for cls in events:
+        known: list[type[DomainEvent]] = [*events, CanarySent]
+        for cls in known:
             if cls.event_type in self._newest:
                 raise TypeError(f"{cls.event_type} is registered twice: only its newest version has a class")
             if cls.schema_version < 1:
@@ -76,8 +84,8 @@ class EventRegistry:
 
     @property
     def classes(self) -> list[type[DomainEvent]]:
-        """Every registered event class, each its type's newest version."""
-        return list(self._classes.values())
+        """Every event class that was registered, each its type's newest version."""
+        return [cls for cls in self._classes.values() if cls is not CanarySent]
 
     def unknown(self, event_type: str, schema_version: int) -> UnknownEvent | None:
         """Why events of this type and version can't be read here, and what helps; None when they can."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 import psycopg
 
 from chassis.backoff import Backoff
+from chassis.canary.passed import note_passed
 from chassis.database import Connection, Pool, is_transient
 from chassis.events import RecordedEvent
 from chassis.logging import get_logger
@@ -16,6 +17,7 @@ from chassis.projector_metrics import ProjectorMetrics
 from chassis.read_model import ReadModel
 from chassis.service import Health, Role
 from chassis.store import EventStore
+from chassis.troubles import Trouble, Troubles, told
 from chassis.wakeup import Wakeup
 
 log = get_logger(__name__)
@@ -83,6 +85,7 @@ class Projector(LoopWorker):
         self._backoff = backoff or Backoff(initial=0.1, maximum=5.0)
         self._state = ProjectorState.STARTING
         self._detail = ""
+        self._troubles = Troubles(pool, self.name)
         self._metrics = ProjectorMetrics(metrics or Metrics(), read_model.schema)
         self._metrics.watch(self, ProjectorState)
 
@@ -156,6 +159,7 @@ class Projector(LoopWorker):
                 await self._apply(connection, events)
                 checkpoint = events[-1].position
                 await connection.execute(_MOVE_CHECKPOINT, (checkpoint, *self._key))
+                await note_passed(connection, self._model.schema, events)
         if events:
             self._metrics.applied(len(events), time.perf_counter() - began)
         # Behind the commit; also when another process has moved on, so that waiters here learn of it.
@@ -190,7 +194,9 @@ class Projector(LoopWorker):
         log.error("projector stopped", read_model=self._model.schema, where=where, exc_info=poison.__cause__)
         why = f"{type(poison.__cause__).__name__}: {poison.__cause__}"
         self._enter(ProjectorState.POISONED, f"{where}: {why}; nothing is skipped, it goes on from there")
+        self._troubles.note(_trouble(event, poison.__cause__ or poison))
         await self._stopping.wait()
+        await self._troubles.close()
 
     def _enter(self, state: ProjectorState, detail: str = "") -> None:
         if (self._state, self._detail) == (state, detail):
@@ -204,6 +210,17 @@ class Projector(LoopWorker):
             detail=detail,
             position=self.position,
         )
+
+
+def _trouble(event: RecordedEvent, error: BaseException) -> Trouble:
+    return Trouble(
+        place=event.position,
+        error=told(error),
+        error_class=type(error).__name__,
+        event_id=event.event_id,
+        event_type=event.event_type,
+        stream_id=event.stream_id,
+    )
 
 
 class _NotApplicable(Exception):

@@ -87,6 +87,8 @@ class ServiceSettings(BaseSettings):
     roles: Roles = frozenset(Role)
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
+    canary_interval: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Seconds between two canaries (docs/board.md); 0: none are sent."""
 
 
 class MigrationSettings(BaseSettings):

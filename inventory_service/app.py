@@ -7,6 +7,7 @@ import grpc
 import typer
 from fastapi import FastAPI
 
+from chassis.canary.sender import canary_senders
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi
 from chassis.database import Pool, open_pool
@@ -14,6 +15,7 @@ from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.metrics import Metrics
+from chassis.operator_requests import OperatorRequests
 from chassis.probe import DatabaseProbe
 from chassis.process_metrics import process_metrics, watch_pools
 from chassis.projector import Projector
@@ -99,6 +101,7 @@ async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]
     ):
         queries = StockQueries(reading)
         watch_pools(metrics, pool, reading)
+        relay = Relay(pool, database, store, INVENTORY, "/inventory-service", kafka, metrics=metrics)
         projector = Projector(store, STOCK.model, pool, metrics=metrics)
         heard = consumers(pool, store, kafka, snapshots, metrics)
         app = http_app(
@@ -108,8 +111,10 @@ async def service(settings: InventorySettings) -> AsyncIterator[Sequence[Worker]
         )
         yield [
             DatabaseProbe(database),
-            Relay(pool, database, store, INVENTORY, "/inventory-service", kafka, metrics=metrics),
+            relay,
+            *canary_senders(relay, pool, store, INVENTORY, settings.canary_interval),
             *heard,
+            OperatorRequests(database, pool, heard),
             BuildFirst(projector, STOCK, pool, database, kafka),
             HttpServer(app, host=settings.http_host, port=settings.http_port, metrics=metrics),
             grpc_server(settings, queries, metrics),

@@ -7,6 +7,7 @@ from functools import partial
 import typer
 from fastapi import FastAPI
 
+from chassis.canary.sender import canary_senders
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi
 from chassis.database import Pool, open_pool
@@ -14,6 +15,7 @@ from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.metrics import Metrics
+from chassis.operator_requests import OperatorRequests
 from chassis.probe import DatabaseProbe
 from chassis.process_metrics import process_metrics, watch_pools
 from chassis.projector import Projector
@@ -88,13 +90,16 @@ async def service(settings: NotificationSettings) -> AsyncIterator[Sequence[Work
     ):
         queries = NotificationQueries(reading)
         watch_pools(metrics, pool, reading)
+        relay = Relay(pool, database, store, NOTIFICATIONS, "/notification-service", kafka, metrics=metrics)
         projector = Projector(store, NOTIFICATIONS_FEED.model, pool, metrics=metrics)
         heard = consumers(pool, store, kafka, metrics)
         app = http_app(NotificationResources(queries), heard, metrics)
         yield [
             DatabaseProbe(database),
-            Relay(pool, database, store, NOTIFICATIONS, "/notification-service", kafka, metrics=metrics),
+            relay,
+            *canary_senders(relay, pool, store, NOTIFICATIONS, settings.canary_interval),
             *heard,
+            OperatorRequests(database, pool, heard),
             BuildFirst(projector, NOTIFICATIONS_FEED, pool, database, kafka),
             Sender(
                 database,

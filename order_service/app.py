@@ -8,6 +8,7 @@ import grpc
 import typer
 from fastapi import FastAPI
 
+from chassis.canary.sender import canary_senders
 from chassis.cli import service_cli
 from chassis.consumer import Consumer, asyncapi, handler_for
 from chassis.database import Pool, open_pool
@@ -15,6 +16,7 @@ from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.metrics import Metrics
+from chassis.operator_requests import OperatorRequests
 from chassis.probe import DatabaseProbe
 from chassis.process_metrics import process_metrics, watch_pools
 from chassis.projector import Projector
@@ -102,6 +104,7 @@ async def service(settings: OrderSettings) -> AsyncIterator[Sequence[Worker]]:
         queries, history = OrderQueries(reading), OrderHistory(store)
         prices = Prices(CatalogueQueries(reading), InventoryStub(inventory))
         watch_pools(metrics, pool, reading)
+        relay = Relay(pool, database, store, ORDERS, "/order-service", kafka, metrics=metrics)
         projector = Projector(store, ORDERS_MODEL, pool, metrics=metrics)
         heard = consumers(pool, store, kafka, metrics=metrics)
         hears, catalogue = heard
@@ -110,10 +113,12 @@ async def service(settings: OrderSettings) -> AsyncIterator[Sequence[Worker]]:
         )
         yield [
             DatabaseProbe(database),
-            Relay(pool, database, store, ORDERS, "/order-service", kafka, metrics=metrics),
+            relay,
+            *canary_senders(relay, pool, store, ORDERS, settings.canary_interval),
             hears,
             BuildFirst(catalogue, CATALOGUE, pool, database, kafka),
             BuildFirst(projector, ORDERS_FEED, pool, database, kafka),
+            OperatorRequests(database, pool, heard),
             HttpServer(
                 http_app(resources, heard, metrics),
                 host=settings.http_host,

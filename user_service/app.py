@@ -7,6 +7,7 @@ import grpc
 import typer
 from fastapi import FastAPI
 
+from chassis.canary.sender import canary_senders
 from chassis.cli import service_cli
 from chassis.consumer import asyncapi
 from chassis.database import open_pool
@@ -68,6 +69,15 @@ async def service(settings: UserSettings) -> AsyncIterator[Sequence[Worker]]:
         EventStore(pool, USER_EVENTS, wakeup=wakeup, metrics=metrics) as store,
     ):
         watch_pools(metrics, pool, reading)
+        relay = Relay(
+            pool,
+            settings.database_url,
+            store,
+            USERS,
+            "/user-service",
+            settings.kafka_bootstrap_servers,
+            metrics=metrics,
+        )
         projector = Projector(store, USERS_FEED.model, pool, metrics=metrics)
         app = http_app(
             UserResources(
@@ -80,15 +90,8 @@ async def service(settings: UserSettings) -> AsyncIterator[Sequence[Worker]]:
         contacts = CurrentContacts(EventStore(reading, USER_EVENTS), PrivacyKeys(reading, privacy))
         yield [
             DatabaseProbe(settings.database_url),
-            Relay(
-                pool,
-                settings.database_url,
-                store,
-                USERS,
-                "/user-service",
-                settings.kafka_bootstrap_servers,
-                metrics=metrics,
-            ),
+            relay,
+            *canary_senders(relay, pool, store, USERS, settings.canary_interval),
             BuildFirst(projector, USERS_FEED, pool, settings.database_url, settings.kafka_bootstrap_servers),
             HttpServer(app, host=settings.http_host, port=settings.http_port, metrics=metrics),
             grpc_server(settings, contacts, metrics),

@@ -139,6 +139,8 @@ class _Transaction(BatchTransaction):
     A live consumer would try for ever. It has no store: whatever a handler asked of one would be refused.
     """
 
+    notes_canaries = False
+
     def __init__(
         self,
         feed: Feed,

@@ -70,6 +70,9 @@ IS_PARKED_AS_UNKNOWN: tuple[bool, type[Exception] | None] = (True, UnknownEventT
         (everything, None, "Returned", 2, IS_PARKED_AS_NEWER),
         (everything, None, "Insured", 1, IS_PARKED_AS_UNKNOWN),
         (everything, "ignore", "Insured", 1, IS_PASSED_OVER),
+        (everything, None, "CanarySent", 1, IS_PASSED_OVER),
+        (everything, None, "CanarySent", 2, IS_PASSED_OVER),
+        (Handler(), "park", "CanarySent", 1, IS_PASSED_OVER),
     ],
 )
 def test_what_becomes_of_an_event(
