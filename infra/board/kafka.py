@@ -7,8 +7,9 @@ at an offset of a topic doesn't change.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -18,13 +19,13 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaConnectionError, for_code
 from aiokafka.protocol.admin import DescribeGroupsRequest_v2, ListGroupsRequest
 from aiokafka.protocol.api import Request
-from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition as Place
 
 from chassis.topic_ids import topic_ids
+from infra.board.commits import Decoder, OffsetFetch
 from infra.board.log_stages import Done, done_by, is_done, offset_in, wanted_records
 from infra.board.raw import (
     AppliedRow,
@@ -41,6 +42,10 @@ _LATEST, _EARLIEST = -1, -2  # instead of timestamps
 _NO_REPLICA, _READ_UNCOMMITTED = -1, 0
 _SMALL, _LARGE = 64 * 1024, 8 * 1024 * 1024
 """Bytes asked of a partition: what holds nearly every batch; and for the one that it doesn't hold."""
+_MANY = 128
+"""Partitions from which on a quarter of that is asked first."""
+_READ = 5000
+"""Records that a pass reads at most. The declared topics' come first, then those that had to wait."""
 _SCANS = 8
 """Fetches of one pass that look behind records that were applied already."""
 
@@ -70,6 +75,8 @@ class Kafka:
         self._client: AIOKafkaClient | None = None
         self._records: dict[Cached, RecordHead] = {}
         self._scanned: dict[tuple[str, UUID | None, str, int], int] = {}
+        self._waiting: frozenset[Wanted] = frozenset()
+        self._commits = Decoder()
 
     async def look(self, stores: Mapping[str, StoreView]) -> KafkaView:
         """`stores` were read before: their rows name offsets. Raises KafkaError, OSError, TimeoutError."""
@@ -109,7 +116,7 @@ class Kafka:
         began = time.monotonic()
         cluster = await client.fetch_all_metadata()
         trip = time.monotonic() - began
-        groups = await _groups(client, cluster)
+        groups = await _groups(client, cluster, self._commits)
         committed = {topic for group in groups.values() for topic, _ in group.commits}
         names = (self._topics | committed) & set(cluster.topics())
         ids, at = await topic_ids(client, sorted(names)), time.monotonic()
@@ -129,8 +136,12 @@ class Kafka:
 
         self._records = {key(one): self._records[key(one)] for one in wanted if key(one) in self._records}
         missing = [one for one in wanted if key(one) not in self._records]
-        for size in (_SMALL, _LARGE):
-            for one, head in (await _fetch_first(client, cluster, missing, size)).items():
+        if len(missing) > _READ:
+            missing.sort(key=lambda one: (one[0] not in self._topics, one not in self._waiting))
+        missing, self._waiting = missing[:_READ], frozenset(missing[_READ:])
+        few = len({one[:2] for one in missing}) <= _MANY
+        for size in (_SMALL, _LARGE) if few else (_SMALL // 4, _SMALL, _LARGE):
+            for one, head in (await _fetch_wanted(client, cluster, missing, size)).items():
                 self._records[key(one)] = head
             missing = [one for one in missing if key(one) not in self._records]
         return {one: self._records[key(one)] for one in wanted if key(one) in self._records}
@@ -157,8 +168,9 @@ class Kafka:
             offset, new = max(start, self._scanned.get(memory, 0)), None
             while new is None and offset < view.ends[partition] and budget:
                 budget -= 1
-                records = await _fetch(client, cluster, [(topic, partition, offset)], _LARGE // 8)
-                offset, new = _scan(records.get((topic, partition, offset), ()), offset, done)
+                place = (topic, partition, offset)
+                data = (await _fetch(client, cluster, [place], _LARGE // 8)).get(place, b"")
+                offset, new = _scan(read_heads(data, offset), offset, done)
             remembered[memory] = offset
             if new is not None or offset >= view.ends[partition]:
                 found[consumer, topic, partition, start] = new
@@ -186,7 +198,7 @@ def _scan(records: Sequence[RecordHead], offset: int, done: Done) -> tuple[int, 
     return offset, None
 
 
-async def _groups(client: AIOKafkaClient, cluster: ClusterMetadata) -> dict[str, GroupView]:
+async def _groups(client: AIOKafkaClient, cluster: ClusterMetadata, decoder: Decoder) -> dict[str, GroupView]:
     """Every group that consumes, with its members and commits: the broker that lists a group is its coordinator."""
     nodes = [broker.nodeId for broker in cluster.brokers()]
     if not nodes:
@@ -201,9 +213,9 @@ async def _groups(client: AIOKafkaClient, cluster: ClusterMetadata) -> dict[str,
             return {}
         described, *offsets = await asyncio.gather(
             client.send(node, _DescribeGroups(names)),
-            *(client.send(node, OffsetFetchRequest(name, None)) for name in names),
+            *(client.send(node, OffsetFetch(name)) for name in names),
         )
-        commits = {name: _commits(answer) for name, answer in zip(names, offsets, strict=True)}
+        commits = {name: decoder.commits(name, answer) for name, answer in zip(names, offsets, strict=True)}
         return {
             group: GroupView(state, [_member(*member) for member in members], commits.get(group, {}))
             for error, group, state, _, _, members, *_ in described.groups
@@ -213,24 +225,18 @@ async def _groups(client: AIOKafkaClient, cluster: ClusterMetadata) -> dict[str,
     found: dict[str, GroupView] = {}
     for some in await asyncio.gather(*(of(node) for node in nodes)):
         found |= some
+    decoder.keep(found)
     return found
 
 
-def _commits(answer: Any) -> dict[TopicPartition, int]:
-    return {
-        (topic, partition): offset
-        for topic, partitions in answer.topics
-        for partition, offset, _, error in partitions
-        if not error and offset >= 0
-    }
-
-
 def _member(member: str, client: str, host: str, _metadata: bytes, assignment: bytes, *_: Any) -> MemberView:
-    partitions: frozenset[TopicPartition] = frozenset()
-    if assignment:
-        decoded = ConsumerProtocolMemberAssignment.decode(assignment)
-        partitions = frozenset((place.topic, place.partition) for place in decoded.partitions())
-    return MemberView(member, client, host.lstrip("/"), partitions)
+    return MemberView(member, client, host.lstrip("/"), _assigned(assignment) if assignment else frozenset())
+
+
+@lru_cache(maxsize=1024)  # it seldom changes
+def _assigned(assignment: bytes) -> frozenset[TopicPartition]:
+    decoded = ConsumerProtocolMemberAssignment.decode(assignment)
+    return frozenset((place.topic, place.partition) for place in decoded.partitions())
 
 
 async def _offsets(
@@ -261,65 +267,78 @@ def _by_leader(cluster: ClusterMetadata, places: Iterable[Place]) -> dict[int, d
     return leaders
 
 
-async def _fetch_first(
-    client: AIOKafkaClient, cluster: ClusterMetadata, wanted: Sequence[Wanted], size: int
+async def _fetch_wanted(
+    client: AIOKafkaClient, cluster: ClusterMetadata, wanted: Iterable[Wanted], size: int
 ) -> dict[Wanted, RecordHead]:
-    fetched = await _fetch(client, cluster, wanted, size, only_first=True)
-    return {one: heads[0] for one, heads in fetched.items() if heads}
-
-
-async def _fetch(
-    client: AIOKafkaClient,
-    cluster: ClusterMetadata,
-    wanted: Sequence[Wanted],
-    size: int,
-    *,
-    only_first: bool = False,
-) -> dict[Wanted, list[RecordHead]]:
-    """The records from each offset on that fit into `size` bytes a partition; several offsets of one take turns."""
-    found: dict[Wanted, list[RecordHead]] = {}
-    left = list(wanted)
-    while left:
-        turn: dict[TopicPartition, int] = {}
-        for topic, partition, offset in left:
-            turn.setdefault((topic, partition), offset)
-        left = [one for one in left if turn[one[0], one[1]] != one[2]]
-        places = [Place(*place) for place in turn]
-
-        async def of(
-            leader: int, some: Mapping[str, list[int]], turn: Mapping[TopicPartition, int] = turn
-        ) -> None:
-            topics = [
-                (topic, [(n, turn[topic, n], size) for n in numbers]) for topic, numbers in some.items()
-            ]
-            answer = await client.send(leader, FetchRequest(0, 0, 2**30, _READ_UNCOMMITTED, topics))
-            for topic, partitions in answer.topics:
-                for partition, error, _, *rest in partitions:
-                    offset = turn[topic, partition]
-                    if not error and rest[-1]:
-                        heads = read_heads(rest[-1], offset, only_first=only_first)
-                        found[topic, partition, offset] = heads
-
-        await asyncio.gather(*(of(leader, some) for leader, some in _by_leader(cluster, places).items()))
+    """The records at these offsets, as far as `size` bytes a fetch hold them. What is near is read in one go."""
+    found: dict[Wanted, RecordHead] = {}
+    offsets: dict[TopicPartition, list[int]] = defaultdict(list)
+    for topic, partition, offset in wanted:
+        offsets[topic, partition].append(offset)
+    while offsets:
+        for some in offsets.values():
+            some.sort()
+        turn = [(topic, partition, some[0]) for (topic, partition), some in offsets.items()]
+        answers = await _fetch(client, cluster, turn, size)
+        left: dict[TopicPartition, list[int]] = defaultdict(list)
+        for topic, partition, first in turn:
+            later = offsets[topic, partition]
+            heads = heads_at(answers.get((topic, partition, first), b""), later)
+            found |= {(topic, partition, offset): head for offset, head in heads.items()}
+            if rest := [offset for offset in later[1:] if offset not in heads]:
+                left[topic, partition] = rest
+        offsets = left
     return found
 
 
-def read_heads(data: bytes, offset: int, *, only_first: bool = False) -> list[RecordHead]:
-    """The headers of the records from `offset` on. A batch holds earlier ones too; one that was cut off is left out."""
-    heads: list[RecordHead] = []
+async def _fetch(
+    client: AIOKafkaClient, cluster: ClusterMetadata, wanted: Sequence[Wanted], size: int
+) -> dict[Wanted, bytes]:
+    """What lies from each offset on, in `size` bytes a partition; one offset of a partition."""
+    found: dict[Wanted, bytes] = {}
+    begin = {(topic, partition): offset for topic, partition, offset in wanted}
+
+    async def of(leader: int, some: Mapping[str, list[int]]) -> None:
+        topics = [(topic, [(n, begin[topic, n], size) for n in numbers]) for topic, numbers in some.items()]
+        answer = await client.send(leader, FetchRequest(0, 0, 2**30, _READ_UNCOMMITTED, topics))
+        for topic, partitions in answer.topics:
+            for partition, error, _, *rest in partitions:
+                if not error and rest[-1]:
+                    found[topic, partition, begin[topic, partition]] = rest[-1]
+
+    places = [Place(topic, partition) for topic, partition, _ in wanted]
+    await asyncio.gather(*(of(leader, some) for leader, some in _by_leader(cluster, places).items()))
+    return found
+
+
+def heads_at(data: bytes, offsets: Sequence[int]) -> dict[int, RecordHead]:
+    """The records at these offsets (ascending), or the next one where there is none. What `data` doesn't hold is missing."""
+    heads: dict[int, RecordHead] = {}
+    left = iter(offsets)
+    wanted = next(left, None)
+    for record in _records(data):
+        while wanted is not None and record.offset >= wanted:
+            heads[wanted] = head_of(record)
+            wanted = next(left, None)
+        if wanted is None:
+            break
+    return heads
+
+
+def read_heads(data: bytes, offset: int) -> list[RecordHead]:
+    """All records from `offset` on."""
+    return [head_of(record) for record in _records(data) if record.offset >= offset]
+
+
+def _records(data: bytes) -> Iterator[Any]:
+    """The records of whole batches; one that was cut off is left out."""
     batches = MemoryRecords(data)
     while batches.has_next():
         batch = batches.next_batch()
         if batch is None:
             break
-        if getattr(batch, "is_control_batch", False):
-            continue
-        for record in batch:
-            if record.offset >= offset:
-                heads.append(head_of(record))
-                if only_first:
-                    return heads
-    return heads
+        if not getattr(batch, "is_control_batch", False):
+            yield from batch
 
 
 def head_of(record: Any) -> RecordHead:
