@@ -4,6 +4,7 @@ The scenarios are written once. They run in containers where a Docker engine ans
 
     containers    needs containers, whatever `--stack` says; left out where there are none
     every_stack   runs on the local stack too, so that neither goes untested
+    local_stack   runs on the local stack, whatever `--stack` says
 """
 
 import asyncio
@@ -100,6 +101,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "containers: needs containers, and so a Docker engine")
     config.addinivalue_line("markers", "every_stack: runs on the local stack and in containers")
+    config.addinivalue_line("markers", "local_stack: runs on the local stack, whatever --stack says")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -109,6 +111,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = _chosen_stack(metafunc.config)
     if "containers" in marks:
         backends = [CONTAINERS]
+    elif "local_stack" in marks:
+        backends = [LOCAL]
     elif "every_stack" in marks and chosen == CONTAINERS and not metafunc.config.getoption("--stack"):
         backends = [LOCAL, CONTAINERS]
     else:

@@ -1,5 +1,7 @@
-"""Faults in the middle of traffic, in containers."""
+"""Faults in the middle of traffic."""
 
 import pytest
 
-pytest.register_assert_rewrite("tests.chaos.outcome", "tests.chaos.traffic")  # they say what they saw instead
+pytest.register_assert_rewrite(
+    "tests.chaos.board_kit", "tests.chaos.outcome", "tests.chaos.traffic"
+)  # they say what they saw instead
