@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
-from infra.board.document import Answer, State
+from infra.board.document import Answer, Eta, StageKind, State
 from infra.local.ports import free_ports
 from tests.unit import board_examples as examples
 from tests.unit.board_eyes import Shown, serving
@@ -119,6 +119,64 @@ async def test_a_box_opens_to_its_partitions_its_event_and_its_past(
         await page.get_by_role("button", name="Close").click()
         await expect(page.locator(".more")).to_have_count(0)
         assert_clean(watched)
+
+
+async def test_what_is_catching_up_says_when_it_will_be_done(browser: Browser, url: str, eyes: Shown) -> None:
+    eta, busy = Eta(low=20, high=65), State.CATCHING_UP
+    path = examples.topic_path(
+        "inventory", "reservations", "order", "orders.events", "inventory-service.stock"
+    )
+    stages = [
+        each.model_copy(update={"state": busy, "age": 30.0, "pending": 900, "eta": eta, "slowest": True})
+        if each.kind is StageKind.CONSUMER
+        else each
+        for each in path.stages
+    ]
+    eyes.board = examples.board([path.model_copy(update={"stages": stages, "state": busy, "age": 30.0})])
+    async with opened(browser, url) as watched:
+        box = watched.page.get_by_role("button", name="reservations, consumer inventory-service.stock")
+        await expect(box).to_contain_text("20 s–1 min")
+        assert "caught up in 20 s to 1 min 5 s" in (await box.get_attribute("aria-label") or "")
+        await expect(watched.page.get_by_role("group", name="reservations of the inventory")).to_contain_text(
+            "30 s behind"
+        )
+
+
+async def test_of_very_many_partitions_those_in_trouble_are_listed(
+    browser: Browser, url: str, eyes: Shown
+) -> None:
+    path = examples.topic_path(
+        "inventory", "reservations", "order", "orders.events", "inventory-service.stock"
+    )
+    held = examples.partition(777, State.STUCK, 60.0, pending=5)
+    many = [held if number == 777 else examples.partition(number) for number in range(1000)]
+    stages = [
+        each.model_copy(update={"partitions": many}) if each.kind is StageKind.CONSUMER else each
+        for each in path.stages
+    ]
+    eyes.board = examples.board([path.model_copy(update={"stages": stages})])
+    async with opened(browser, url) as watched:
+        await watched.page.get_by_role("button", name="reservations, consumer").click()
+        rows = watched.page.get_by_role("table", name="Partitions of").get_by_role("row")
+        await expect(rows.nth(1)).to_contain_text("777")
+        await expect(rows).to_have_count(61)
+        await expect(watched.page.locator(".more")).to_contain_text("60 of 1,000 partitions")
+        assert_clean(watched)
+
+
+async def test_what_is_in_somebodys_hands_stays_when_a_new_board_comes(
+    browser: Browser, url: str, eyes: Shown
+) -> None:
+    """A board comes every second: focus and selection must survive it."""
+    eyes.board = examples.in_trouble()
+    async with opened(browser, url) as watched:
+        link = watched.page.locator("#parked a").first
+        await link.focus()
+        look = watched.page.locator("#pass")
+        for _ in range(2):
+            shown = await look.text_content()
+            await expect(look).not_to_have_text(shown or "")
+        await expect(link).to_be_focused()
 
 
 async def test_an_order_is_found(browser: Browser, url: str) -> None:

@@ -1,6 +1,6 @@
 // The page: takes the board from the stream and gives each part of the page what it shows.
 // No part keeps a copy of the truth: everything is drawn from the last board, and says how old that is.
-import { badge, byId, clock, count, duration, h, rate, say, table, eta, brief } from "/static/dom.js";
+import { badge, brief, byId, clock, count, draw, duration, eta, h, rate, say, table } from "/static/dom.js";
 import { Strip } from "/static/strip.js";
 import { Trends } from "/static/trends.js";
 import { installSearch } from "/static/search.js";
@@ -64,6 +64,8 @@ function answer(board) {
   say(byId("answer"), board.answer.text);
   if (stateShown !== board.answer.state) {
     byId("answer-state").replaceChildren(badge(board.answer.state));
+    // Seconds change all the time; who listens to the page is told when the state does.
+    if (stateShown) say(byId("announce"), board.answer.text);
     stateShown = board.answer.state;
   }
   document.title = board.answer.state === "UP_TO_DATE" ? "Millrace board" : `${board.answer.text.slice(0, 60)} · Millrace`;
@@ -72,12 +74,12 @@ function answer(board) {
   );
   const notices = byId("notices");
   notices.hidden = unseen.length === 0;
-  notices.replaceChildren(...unseen.map((text) => h("li", {}, text)));
+  draw(notices, unseen.map((text) => h("li", {}, text)));
 }
 
 // -- the tables ------------------------------------------------------------------------------------------------------
 
-const put = (id, rows, none, make) => byId(id).replaceChildren(rows.length ? make(rows) : h("p", { class: "none" }, none));
+const put = (id, rows, none, make) => draw(byId(id), rows.length ? make(rows) : h("p", { class: "none" }, none));
 
 function parked(board) {
   const total = board.parked.reduce((sum, each) => sum + each.streams, 0);
@@ -101,7 +103,7 @@ export function finder(id) {
 
 function relays(board) {
   put("relays", board.relays, "No relay was seen.", (rows) => table(
-    [["Topic"], ["Leader"], ["Standing by", "n"], ["Term", "n"], ["Position", "n"], ["Behind", "n"]],
+    [["Topic"], ["Leader"], ["Standing by", "n"], ["Fencing token", "n"], ["Position", "n"], ["Behind", "n"]],
     rows.map((each) => [
       each.topic, each.leader === null ? "nobody" : `session ${each.leader}`, count(each.standing_by), count(each.fencing_token),
       count(each.position), each.republish_until === null ? count(Math.max(0, each.head - each.position)) : `republishing to ${count(each.republish_until)}`]),
@@ -120,15 +122,16 @@ function builds(board) {
 }
 
 function groups(board) {
-  const topics = new Map(board.topics.map((topic) => [topic.name, topic]));
-  put("groups", board.groups, "No consumer group was seen.", (rows) => table(
-    [["Group", "wide"], ["State"], ["Members", "n"], ["Rebalances", "n"]],
-    rows.map((each) => [each.name, each.state || "?", count(each.members.length), count(each.rebalances)]), "Consumer groups"));
-  if (topics.size) byId("groups").append(table(
-    [["Topic", "wide"], ["Records", "n"], ["In", "n"], ["Retention margin", "n"]],
-    [...topics.values()].map((each) => [
-      each.exists ? each.name : `${each.name} (does not exist)`, brief(records(each)), rate(each.rate),
-      each.margin === null ? "?" : `${brief(each.margin)} records`]), "Topics"));
+  draw(byId("groups"),
+    board.groups.length ? table(
+      [["Group", "wide"], ["State"], ["Members", "n"], ["Rebalances", "n"]],
+      board.groups.map((each) => [each.name, each.state || "?", count(each.members.length), count(each.rebalances)]), "Consumer groups")
+      : h("p", { class: "none" }, "No consumer group was seen."),
+    board.topics.length ? table(
+      [["Topic", "wide"], ["Records", "n"], ["In", "n"], ["Retention margin", "n"]],
+      board.topics.map((each) => [
+        each.exists ? each.name : `${each.name} (does not exist)`, brief(records(each)), rate(each.rate),
+        each.margin === null ? "?" : `${brief(each.margin)} records`]), "Topics") : null);
 }
 
 const records = (topic) => Object.entries(topic.log_ends).reduce((sum, [partition, end]) => sum + end - (topic.log_starts[partition] ?? 0), 0);

@@ -99,6 +99,11 @@ class Live {
   recolour() { this.plot?.destroy(); this.plot = null; this.render(); }
 }
 
+const when = (self, at) => (at === null ? "now" : new Date(at * 1000).toLocaleTimeString("en-GB"));
+
+/** What the legend says of a series: at the pointer, else the last value. */
+const latest = (text) => (self, value, series, index) => text(index === null ? self.data[series].at(-1) : value);
+
 const worst = (ages) => ages.reduce((most, age) => (age === null ? most : Math.max(most ?? 0, age)), null);
 
 /** The age of the oldest event of a stage over time. */
@@ -111,8 +116,8 @@ export function ageChart(element, request) {
       scales: { y: { range: (self, min, max) => [0, Math.max(1, (max ?? 1) * 1.1)] } },
       axes: [axis(time, 28), axis((self, splits) => splits.map((each) => duration(each)), 72, { incrs: SECONDS })],
       series: [
-        { label: "time", value: (self, at) => (at === null ? "" : new Date(at * 1000).toLocaleTimeString("en-GB")) },
-        { label: "oldest event waits for", stroke: colour("accent"), width: 1.5, fill: fade("accent"), points: { show: false }, value: (self, age) => (age === null ? "not seen" : duration(age)) },
+        { label: "time", value: when },
+        { label: "oldest event waits for", stroke: colour("accent"), width: 1.5, fill: fade("accent"), points: { show: false }, value: latest((age) => (age === null ? "not seen" : duration(age))) },
       ],
     },
   }));
@@ -128,9 +133,9 @@ export function rateChart(element, request, marks) {
       axes: [axis(time, 28), axis((self, splits) => splits.map(rate), 60)],
       hooks: { draw: [(self) => drawMarks(self, marks())] },
       series: [
-        { label: "time", value: (self, at) => (at === null ? "" : new Date(at * 1000).toLocaleTimeString("en-GB")) },
-        { label: "appended", stroke: colour("soft"), width: 1.5, dash: [4, 3], points: { show: false }, value: (self, each) => (each === null ? "?" : rate(each)) },
-        { label: "applied", stroke: colour("accent"), width: 1.5, points: { show: false }, value: (self, each) => (each === null ? "?" : rate(each)) },
+        { label: "time", value: when },
+        { label: "appended", stroke: colour("soft"), width: 1.5, dash: [4, 3], points: { show: false }, value: latest(rate) },
+        { label: "applied", stroke: colour("accent"), width: 1.5, points: { show: false }, value: latest(rate) },
       ],
     },
   }));

@@ -22,6 +22,28 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/**
+ * Shows `children` in `element`, and touches only what differs from what is there: a board comes every second, and focus,
+ * selection and a click that is half done stay. So whatever a control does has to be in its attributes, and who listens,
+ * listens on what is around it: an element that looks the same is kept.
+ */
+export function draw(element, ...children) {
+  const wanted = children.flat().filter((child) => child !== null && child !== undefined);
+  wanted.forEach((child, index) => {
+    const node = typeof child === "string" ? document.createTextNode(child) : child;
+    const old = element.childNodes[index];
+    if (!old) element.append(node);
+    else if (!old.isEqualNode(node)) change(old, node);
+  });
+  while (element.childNodes.length > wanted.length) element.lastChild.remove();
+}
+
+function change(old, node) {
+  if (old.nodeType === Node.TEXT_NODE && node.nodeType === Node.TEXT_NODE) old.data = node.data;
+  else if (old.nodeType === Node.ELEMENT_NODE && node.nodeType === Node.ELEMENT_NODE && old.cloneNode(false).isEqualNode(node.cloneNode(false))) draw(old, ...node.childNodes);
+  else old.replaceWith(node);
+}
+
 export const STATES = {
   UP_TO_DATE: ["up to date", "calm"],
   WARMING_UP: ["warming up", "blind"],
@@ -66,6 +88,9 @@ export function duration(seconds) {
   return pair(Math.floor(whole / 86400), "d", Math.floor((whole % 86400) / 3600), "h");
 }
 
+/** The same of what is no measurement: 2 s rather than 2.0 s. */
+export const round = (seconds) => duration(seconds).replace(".0 s", " s");
+
 const wholeNumber = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const shortNumber = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
@@ -82,9 +107,24 @@ export function rate(value) {
 /** "20 s to 40 s"; "" when there is none. */
 export function eta(range) {
   if (!range) return "";
-  if (!known(range.high)) return `caught up in ${duration(range.low)} or later`;
-  const [low, high] = [duration(range.low), duration(range.high)];
+  if (!known(range.high)) return `caught up in ${round(range.low)} or later`;
+  const [low, high] = [round(range.low), round(range.high)];
   return low === high ? `caught up in ${low}` : `caught up in ${low} to ${high}`;
+}
+
+/** The same in few letters, for a box: "20–40 s", "50 s–2 min", "> 3 min"; "" when there is none. */
+export function left(range) {
+  if (!range) return "";
+  const [[low, unit], high] = [coarse(range.low), known(range.high) ? coarse(range.high) : null];
+  if (!high) return `> ${low} ${unit}`;
+  if (unit !== high[1]) return `${low} ${unit}–${high[0]} ${high[1]}`;
+  return low === high[0] ? `${low} ${unit}` : `${low}–${high[0]} ${unit}`;
+}
+
+function coarse(seconds) {
+  if (seconds < 59.5) return [Math.max(1, Math.round(seconds)), "s"];
+  if (seconds < 3570) return [Math.max(1, Math.round(seconds / 60)), "min"];
+  return seconds < 171000 ? [Math.max(1, Math.round(seconds / 3600)), "h"] : [Math.round(seconds / 86400), "d"];
 }
 
 /** 12:03:10, here; with the date when it is not of the last half day. */

@@ -1,5 +1,5 @@
 // The path strip: a row a path, a box a stage; what a box holds opens below its row.
-import { badge, brief, clock, count, duration, eta, h, rate, say, table, tone, word } from "/static/dom.js";
+import { badge, brief, clock, count, draw, duration, eta, h, left, rate, say, table, tone, word } from "/static/dom.js";
 import { ageChart } from "/static/charts.js";
 
 const WHAT = { store: "event store", relay: "relay", topic: "topic", consumer: "consumer", "read model": "read model" };
@@ -14,8 +14,10 @@ class Box {
     this.what = h("span", { class: "what" });
     this.age = h("span", { class: "age" });
     this.count = h("span", { class: "count" });
-    this.state = h("span", { class: "how" });
-    this.element = h("button", { type: "button", class: "box", "aria-expanded": "false", onclick: open }, this.what, this.age, this.count, this.state);
+    this.state = h("span");
+    this.left = h("span", { class: "left" });
+    this.element = h("button", { type: "button", class: "box", "aria-expanded": "false", onclick: open },
+      this.what, this.age, this.count, h("span", { class: "how" }, this.state, this.left));
   }
 
   show(path, stage) {
@@ -25,11 +27,13 @@ class Box {
     say(this.age, quiet && stage.head !== null ? `#${brief(stage.head)}` : duration(stage.age));
     say(this.count, quiet ? `${rate(stage.rate_in)} in` : `${brief(stage.pending)} waiting · ${rate(stage.rate_out)}`);
     if (this.shown !== stage.state) { this.state.replaceChildren(badge(stage.state)); this.shown = stage.state; }
+    say(this.left, stage.state === "CATCHING_UP" ? left(stage.eta) : "");
     const slowest = stage.slowest && (stage.age > 0 || tone(stage.state) !== "calm");
     this.element.className = `box ${stage.kind} ${tone(stage.state)}${slowest ? " slowest" : ""}${quiet || stage.age === 0 ? " zero" : ""}`;
     this.element.setAttribute("aria-label", [
       `${path.projection}, ${what(path, stage)} ${stage.name}: ${word(stage.state)}`,
       quiet ? "" : `oldest event waits for ${duration(stage.age)}, ${count(stage.pending)} waiting`,
+      eta(stage.eta),
       slowest ? "the slowest stage of this path" : "",
     ].filter(Boolean).join("; "));
   }
@@ -40,9 +44,10 @@ class Row {
     this.id = path.id;
     this.name = h("strong");
     this.about = h("span", { class: "hush" });
+    this.behind = h("span", { class: "behind" });
     this.boxes = path.stages.map((stage) => new Box(() => strip.toggle(path.id, stage.kind)));
     this.element = h("div", { class: "path", role: "group" },
-      h("div", { class: "name" }, this.name, this.about),
+      h("div", { class: "name" }, this.name, this.about, this.behind),
       h("div", { class: path.stages.length < 3 ? "stages short" : "stages" }, this.boxes.map((box) => box.element)));
     this.detail = null;
   }
@@ -52,7 +57,9 @@ class Row {
     const version = path.version === null ? "" : ` v${path.version}`;
     const from = path.topic ? ` ${path.kind === "reaction" ? "to" : "of"} ${path.topic}` : "";
     const parked = path.parked_streams ? ` · ${count(path.parked_streams)} parked` : "";
-    say(this.about, `${path.service} · ${path.kind}${version}${from}${parked}`);
+    const stray = path.declared === false ? " · of no service" : "";
+    say(this.about, `${path.service} · ${path.kind}${version}${from}${parked}${stray}`);
+    say(this.behind, behind(path));
     this.element.setAttribute("aria-label", `${path.projection} of the ${path.service} service: ${path.text}`);
     path.stages.forEach((stage, index) => this.boxes[index].show(path, stage));
     this.detail?.show(path);
@@ -65,6 +72,13 @@ class Row {
     path.stages.forEach((stage, index) => this.boxes[index].element.setAttribute("aria-expanded", String(stage.kind === kind)));
     if (detail) { this.element.append(detail.element); detail.show(path); detail.start(); }
   }
+}
+
+/** How a path that is not up to date fares as a whole: "3 min 50 s behind, growing by 38/s". */
+function behind(path) {
+  if (path.state === "UP_TO_DATE" || !path.age) return "";
+  const growing = path.net_rate > 0 && path.state !== "CATCHING_UP" ? `, growing by ${rate(path.net_rate)}` : "";
+  return `${duration(path.age)} behind${growing}`;
 }
 
 class Detail {
@@ -92,15 +106,15 @@ class Detail {
     say(this.title, `${what(path, stage)} ${stage.name}`);
     if (this.shown !== stage.state) { this.state.replaceChildren(badge(stage.state)); this.shown = stage.state; }
     say(this.why, [sentence(stage.text), stage.since === null ? "" : `In this state for ${duration(stage.since)}.`, stage.eta ? `${sentence(eta(stage.eta))}` : ""].filter(Boolean).join(" "));
-    this.held.replaceChildren(...held(stage.event));
+    draw(this.held, held(stage.event));
     this.held.hidden = !stage.event;
-    this.partitions.replaceChildren(...(stage.partitions.length ? [partitions(stage)] : []));
+    draw(this.partitions, stage.partitions.length ? partitions(stage) : []);
   }
 
   showMarks(marks) {
-    this.marks.replaceChildren(...(marks.length
-      ? [table([["When"], ["What"], ["Of"], ["", "wide"]], marks.map((mark) => [clock(mark.at), mark.kind, mark.subject, mark.text]), "What happened")]
-      : []));
+    draw(this.marks, marks.length
+      ? table([["When"], ["What"], ["Of"], ["How", "wide"]], marks.map((mark) => [clock(mark.at), mark.kind, mark.subject, mark.text]), "What happened")
+      : []);
   }
 }
 
@@ -120,16 +134,23 @@ function held(event) {
   return parts;
 }
 
+const LISTED = 60; // partitions; of more, those that are in trouble come first, and what is well is left out
+
 function partitions(stage) {
   const own = stage.kind === "read model";
   const passed = own ? "Next" : "Committed";
-  const rows = stage.partitions.map((each) => [
+  const many = stage.partitions.length > LISTED;
+  const listed = many ? [...stage.partitions].sort(byTrouble).slice(0, LISTED) : stage.partitions;
+  const rows = listed.map((each) => [
     String(each.partition), badge(each.state), duration(each.age), count(each.pending), rate(each.rate_in), rate(each.rate_out),
     count(each.passed), count(each.log_end), each.member ?? "", eta(each.eta) || last(each)]);
-  return table(
-    [["Partition", "n"], ["State"], ["Age", "n"], ["Waiting", "n"], ["In", "n"], ["Out", "n"], [passed, "n"], ["Log end", "n"], ["Member", "line"], ["", "wide"]],
+  const shown = table(
+    [["Partition", "n"], ["State"], ["Age", "n"], ["Waiting", "n"], ["In", "n"], ["Out", "n"], [passed, "n"], ["Log end", "n"], ["Member", "line"], ["Why, or when it is done", "wide"]],
     rows, `Partitions of ${stage.name}`);
+  return many ? [shown, h("p", { class: "none" }, `${count(listed.length)} of ${count(stage.partitions.length)} partitions: the oldest ones`)] : shown;
 }
+
+const byTrouble = (one, other) => Number(one.state === "UP_TO_DATE") - Number(other.state === "UP_TO_DATE") || (other.age ?? Infinity) - (one.age ?? Infinity) || one.partition - other.partition;
 
 function last(partition) {
   return partition.event ? h("span", {}, held(partition.event)) : partition.state === "UP_TO_DATE" ? "" : partition.text;

@@ -1,5 +1,5 @@
 // Partitions over time as a heat map, and the throughput of the same path.
-import { byId, duration, h, say } from "/static/dom.js";
+import { byId, clock, draw, duration, h, round, say } from "/static/dom.js";
 import { colour, history, rateChart } from "/static/charts.js";
 
 // Seconds behind, evenly spaced on a logarithmic scale, and what they look like. One hue from quiet to loud in
@@ -161,6 +161,13 @@ export class Trends {
     const here = options.some(({ path, stage }) => key(path, stage) === this.chosen);
     const wanted = here ? this.chosen : this.worst(options);
     if (wanted !== this.selected) { this.select.value = this.selected = wanted; this.load(); }
+    this.listMarks();
+  }
+
+  /** What the marks in the chart are, latest first. */
+  listMarks() {
+    const rows = this.marks().slice(-4).reverse().map((mark) => `${clock(mark.at)}  ${mark.kind}: ${mark.subject}, ${mark.text}`);
+    draw(byId("rate-marks"), rows.length ? h("ul", { class: "marks" }, rows.map((text) => h("li", {}, text))) : []);
   }
 
   /** Where the reader hasn't chosen: what is in trouble; what was in trouble, when all is well again. */
@@ -216,7 +223,7 @@ export class Trends {
     byId("ramp").replaceChildren(...SCALE.flatMap((seconds, index) => {
       const swatch = h("span", { class: "swatch" });
       swatch.style.background = ramp[index];
-      return [swatch, h("span", { class: "tick" }, index === 0 ? `≤ ${duration(seconds)}` : duration(seconds))];
+      return [swatch, h("span", { class: "tick" }, `${index === 0 ? "≤ " : index === SCALE.length - 1 ? "≥ " : ""}${round(seconds)}`)];
     }));
     this.map.draw();
     this.rate?.recolour();
