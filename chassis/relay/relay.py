@@ -24,6 +24,7 @@ from chassis.relay.publisher import LogWentBack, NotAcknowledged, Publisher, Top
 from chassis.service import Health, Role
 from chassis.store import EventStore
 from chassis.topics import Topic
+from chassis.troubles import Trouble, Troubles
 
 log = get_logger(__name__)
 
@@ -119,6 +120,7 @@ class Relay(LoopWorker):
         self.head: int | None = None
         """The last position that it saw in the store."""
         self._asked_for_head = 0.0
+        self._troubles = Troubles(pool, self.name)
         self._metrics = RelayMetrics(metrics or Metrics(), topic.name)
         self._metrics.watch(self, RelayState)
 
@@ -161,6 +163,7 @@ class Relay(LoopWorker):
                     await self._pause(self._backoff.next_delay())
         finally:
             self._enter(RelayState.STOPPED)
+            await self._troubles.close()
 
     async def _stand_by_then_lead(self, session: LeaderSession) -> None:
         while (leadership := await try_lead(session, self._topic)) is None:
@@ -184,6 +187,7 @@ class Relay(LoopWorker):
         """Send everything beyond the cursor, and then what comes; until stopped and caught up."""
         order = VersionOrder(self._pool)
         self._enter(RelayState.RELAYING, leadership=leadership)
+        self._troubles.forget()
         while True:
             self._beat()
             seen = self._store.wakeup.generation  # before the read: an append after it is not missed
@@ -240,6 +244,10 @@ class Relay(LoopWorker):
         state = next(state for kinds, state in _FAULTS if isinstance(fault, kinds))
         self._metrics.fault(state)
         self._enter(state, str(fault) or type(fault).__name__)
+        if self.leads and self._status.position is not None:
+            attempts, detail = self._backoff.attempts + 1, self._status.detail
+            error = f"{state}: {detail}"
+            self._troubles.note(Trouble(self._status.position, error, type(fault).__name__, attempts))
 
     def _enter(self, state: RelayState, detail: str = "", leadership: Leadership | None = None) -> None:
         before = self._status

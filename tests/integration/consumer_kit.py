@@ -45,6 +45,8 @@ class Recorder:
     def __init__(self) -> None:
         self.poison: set[int] = set()
         """Events with these numbers raise, after the batch has been written."""
+        self.away: Exception | None = None
+        """What every batch raises."""
         self.entered = asyncio.Event()
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -68,6 +70,8 @@ class Recorder:
             await unit.execute(ECHO, f"echo-{one.stream_id}", n, one)
         self.entered.set()
         await self.go_on.wait()
+        if self.away is not None:
+            raise self.away
         if bad := self.poison & set(numbers):
             raise KeyError(f"carrier of {bad}")
 
