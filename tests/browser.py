@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser, async_playwright
 
+from tests.left_out import leave_out
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SETTING = "MILLRACE_TEST_BROWSER"
-
-_left_out: pytest.StashKey[str] = pytest.StashKey()
 
 
 def chromium() -> str | None:
@@ -34,17 +34,6 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    concerned = [item for item in items if "browser" in getattr(item, "fixturenames", ())]
-    if not concerned or chromium():
-        return
-    reason = f"no browser: install the package chromium, or name one in {SETTING}"
-    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
-        raise pytest.UsageError(f"CI runs everything, but there is {reason}")
-    config.hook.pytest_deselected(items=concerned)
-    items[:] = [item for item in items if item not in concerned]
-    config.stash[_left_out] = f"{len(concerned)} tests that need a browser were left out ({reason})"
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if _left_out in config.stash:
-        terminalreporter.write_line(config.stash[_left_out], yellow=True)
+    if not chromium():
+        reason = f"no browser: install the package chromium, or name one in {SETTING}"
+        leave_out(config, items, {"browser"}, "a browser", reason)

@@ -15,7 +15,7 @@ from infra.local.home import Home
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, temporary_home
 from tests.servers import Servers, wanted_by
 
-pytest_plugins = ["tests.stacks", "tests.browser"]
+pytest_plugins = ["tests.stacks", "tests.left_out", "tests.browser", "tests.prometheus"]
 
 # The tests of a service call gRPC and start servers from one process. gRPC's handlers of fork() crash the child there,
 # which Python forks where it drops root for Postgres; they are for programs that go on to use gRPC in the child.

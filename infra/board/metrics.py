@@ -5,17 +5,22 @@ number that stays as it was: an alert on a missing sample is right, one on a fro
 groups, topics, services and stages; never an id of a client, an event or a person.
 """
 
+import math
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from infra.board.answer import Hold, hold
 from infra.board.document import Board, Partition, Path, Stage, StageKind, State
+from schemas.registries import REGISTRIES
 
 CLUSTER = "millrace"
 _GROUP = ["cluster_name", "group", "topic", "partition"]
 _PATH = ["service", "stage", "projection", "topic", "partition"]
+_END = ["service", "projection", "topic"]
+_TYPES = frozenset(each.event_type for registry in REGISTRIES for each in registry.classes)
 
 
 def exposition(board: Board | None, accept: str) -> tuple[bytes, str]:
@@ -152,13 +157,62 @@ def _paths(board: Board) -> Iterator[Metric]:
     yield _gauge(
         "millrace_path_behind_seconds",
         "How far the end of the path is behind the truth: age of the oldest event that has not reached it.",
-        ["service", "projection", "topic"],
+        _END,
+        [(_end(path), path.age) for path in board.paths if path.state is not State.CANT_SEE],
+    )
+    yield _gauge(
+        "millrace_path_net_rate",
+        "By how many events a second the queue before the end of the path grows; negative: it shrinks.",
+        _END,
+        [(_end(path), path.net_rate) for path in board.paths if path.state is not State.CANT_SEE],
+    )
+    yield from _held(board.paths)
+
+
+def _end(path: Path) -> list[str]:
+    return [path.service, path.projection, path.topic or ""]
+
+
+def _held(paths: list[Path]) -> Iterator[Metric]:
+    """What the answer line says of a path that is not up to date, in labels: for the texts of alerts.
+
+    The sentence itself would be another series each second. The text of an error stays on the board: it may hold anything.
+    """
+    held = [
+        (path, hold(path))
+        for path in paths
+        if path.declared and path.state not in (State.UP_TO_DATE, State.CANT_SEE)
+    ]
+    yield _gauge(
+        "millrace_path_held_seconds",
+        "Since when the path is held up where it is: in which state, at what, by which type of event; NaN: not known.",
+        [*_END, "state", "stage", "name", "held_at", "event_type"],
         [
-            ([path.service, path.projection, path.topic or ""], path.age)
-            for path in board.paths
-            if path.state is not State.CANT_SEE
+            (
+                [*_end(path), at.stage.state.value, at.stage.kind.value, at.stage.name, at.where, _type(at)],
+                math.nan if at.seconds is None else at.seconds,
+            )
+            for path, at in held
         ],
     )
+    yield _gauge(
+        "millrace_path_held_attempts",
+        "How often the event that holds the path up was tried.",
+        _END,
+        [
+            (_end(path), at.held.event.attempts)
+            for path, at in held
+            if at.held.event and at.stage.state is State.STUCK
+        ],
+    )
+
+
+def _type(at: Hold) -> str:
+    """Of the event that is stuck. One that there is: what is in a topic, anybody may have sent."""
+    event = at.held.event
+    if at.stage.state is not State.STUCK or event is None:
+        return ""
+    return event.type if event.type in _TYPES else "unknown"
 
 
 def _parts(stage: Stage) -> list[tuple[str, Stage | Partition]]:
@@ -206,6 +260,12 @@ def _sources(board: Board) -> Iterator[Metric]:
         "Whether the last pass saw the server.",
         ["source"],
         [([each.name], each.seen) for each in board.sources],
+    )
+    yield _gauge(
+        "millrace_board_source_last_seen_timestamp_seconds",
+        "When the server was seen last, since 1970; absent: not yet.",
+        ["source"],
+        [([each.name], each.as_of.timestamp()) for each in board.sources if each.as_of],
     )
     yield _gauge(
         "millrace_board_clock_offset_seconds",

@@ -4,7 +4,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.board import metrics
-from infra.board.document import Board, Canary, Partition, StageKind, State
+from infra.board.document import Board, Canary, Partition, Path, StageKind, State
 from tests.unit import board_examples as examples
 
 GROUP = {"cluster_name": "millrace", "group": "inventory-service.stock"}
@@ -92,6 +92,39 @@ def test_two_paths_of_one_group_and_topic_are_counted_once() -> None:
     path = examples.stuck(examples.usual_paths()[4])
     twin = path.model_copy(update={"id": "inventory/other", "projection": "other"})
     assert value(examples.board([path, twin]), "kafka_consumergroup_group_sum_lag", GROUP) == 1209
+
+
+HELD = {"service": "inventory", "projection": "reservations", "topic": "orders.events"}
+STUCK = HELD | {
+    "state": "STUCK", "stage": "consumer", "name": "inventory-service.stock",
+    "held_at": "partition 3 of orders.events",
+}  # fmt: skip
+
+
+def test_what_holds_a_path_up_is_told_in_labels() -> None:
+    board = examples.in_trouble()
+    assert value(board, "millrace_path_held_seconds", STUCK | {"event_type": "OrderShipped"}) == 230
+    assert value(board, "millrace_path_held_attempts", HELD) == 7
+    assert value(board, "millrace_path_net_rate", HELD) == 38.5
+    assert len(families(board)["millrace_path_held_seconds"].samples) == 1, "one path is held up"
+
+
+def test_a_type_that_somebody_made_up_is_no_label() -> None:
+    path = examples.stuck(examples.usual_paths()[4])
+    board = examples.board([held_by(path, "ada@example.com")])
+    assert value(board, "millrace_path_held_seconds", STUCK | {"event_type": "unknown"}) == 230
+    assert not [1 for family in families(board).values() for sample in family.samples if "ada@example.com" in sample.labels.values()]  # fmt: skip
+
+
+def held_by(path: Path, event_type: str) -> Path:
+    """The same, held up by an event of another type."""
+
+    def at(part: Partition) -> Partition:
+        event = part.event and part.event.model_copy(update={"type": event_type})
+        return part.model_copy(update={"event": event})
+
+    stages = [stage.model_copy(update={"partitions": [at(part) for part in stage.partitions]}) for stage in path.stages]  # fmt: skip
+    return path.model_copy(update={"stages": stages})
 
 
 def test_before_the_first_pass_it_says_that_and_nothing_else() -> None:
