@@ -4,17 +4,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated
 
-import grpc
 import orjson
 import typer
 from psycopg_pool import PoolTimeout
 
 from chassis.consumer import Consumer, Redriven, parked, redrive_stream
-from chassis.consumer.faults import is_passing
+from chassis.consumer.faults import is_passing, told
 from chassis.parked.consumers import not_parked, open_consumers
 from chassis.parked.display import redriven_text
 from chassis.settings import ServiceSettings
-from chassis.tools import FAILED, MISCONFIGURED, ToolError, Tools, first_line
+from chassis.tools import FAILED, MISCONFIGURED, ToolError, Tools
 
 StreamId = Annotated[
     str | None, typer.Argument(help="As `parked list` shows it.", metavar="[STREAM_ID]", show_default=False)
@@ -95,9 +94,6 @@ async def _redrive_one(consumer: Consumer, stream_id: str, *, dry_run: bool) -> 
         # handler asks and that is down, a table that is missing.
         if isinstance(error, PoolTimeout) or not is_passing(error):
             raise
-        said = first_line(error)
-        if isinstance(error, grpc.aio.AioRpcError):
-            said = f"{error.code().name}: {error.details()}"
         raise ToolError(
-            f"{consumer.name}: {stream_id}: {said} (not the event's fault: say the same again when that is mended)"
+            f"{consumer.name}: {stream_id}: {told(error)} (not the event's fault: say the same again when that is mended)"
         ) from error

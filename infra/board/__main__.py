@@ -11,9 +11,12 @@ import uvicorn
 
 from chassis.logging import configure_logging
 from chassis.settings import SettingsError, load
+from infra.board.actions import Actions
 from infra.board.app import create_app
 from infra.board.collector import Collector
+from infra.board.door import Door
 from infra.board.history import History
+from infra.board.requests import Requests
 from infra.board.settings import BoardSettings
 from infra.board.watch import Watch
 
@@ -40,10 +43,16 @@ async def serve(settings: BoardSettings) -> None:
     history = History(settings.directory / "history.sqlite")
     try:
         async with Collector(settings.databases, settings.kafka_bootstrap_servers) as collector:
-            app = create_app(Watch(collector, history, settings.interval), settings.hosts)
+            watch = Watch(collector, history, settings.interval)
+            app = create_app(watch, settings.hosts, _actions(settings))
             await _server(app, settings).serve()
     finally:
         history.close()
+
+
+def _actions(settings: BoardSettings) -> Actions | None:
+    token, databases = settings.operator_token, settings.operator_databases
+    return Actions(Door(token.get_secret_value()), Requests(databases)) if token and databases else None
 
 
 class _Server(uvicorn.Server):

@@ -1,8 +1,8 @@
 """The board over HTTP: the page, the numbers as JSON and as a stream, their past, and Prometheus' exposition.
 
 Looking needs no credentials: the board listens on this machine's own address, and answers only to the names it is
-told (BOARD_HOSTS), so that a page from elsewhere can't read it through a name that points here. Nothing can be
-changed over HTTP.
+told (BOARD_HOSTS), so that a page from elsewhere can't read it through a name that points here. Doing anything needs
+the operator token (actions.py).
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.board import metrics
+from infra.board.actions import Actions, add_actions
 from infra.board.document import Journey, StageKind
 from infra.board.history import LEVELS
 from infra.board.remember import series_of
@@ -43,8 +44,10 @@ HEADERS = {
 Span = Annotated[int, Query(ge=60, le=LEVELS[-1].kept, description="seconds, up to now")]
 
 
-def create_app(watch: Watch, hosts: Sequence[str] = LOOPBACK_NAMES) -> FastAPI:
-    """The application. It looks while it runs. `hosts`: the names under which it may be asked."""
+def create_app(
+    watch: Watch, hosts: Sequence[str] = LOOPBACK_NAMES, actions: Actions | None = None
+) -> FastAPI:
+    """The application. It looks while it runs. `hosts`: the names under which it may be asked. `actions`: None is off."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -61,6 +64,7 @@ def create_app(watch: Watch, hosts: Sequence[str] = LOOPBACK_NAMES) -> FastAPI:
     _add_page(app, watch)
     _add_past(app, watch)
     _add_operations(app, watch)
+    add_actions(app, watch, actions)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
     app.add_middleware(Secured)
     return app

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis.settings import BootstrapServers, DatabaseUrl, Port
@@ -15,6 +15,7 @@ Hosts = Annotated[
     Field(min_length=1, description="names under which it may be asked, separated by commas"),
 ]
 _LOGIN = "the {} service's Postgres, by the board's read-only login"
+_OPERATOR = "the {} service's Postgres, by the login that can ask for something, and nothing else"
 
 
 class BoardSettings(BaseSettings):
@@ -28,6 +29,17 @@ class BoardSettings(BaseSettings):
     inventory_database_url: DatabaseUrl = Field(description=_LOGIN.format("inventory"))
     notification_database_url: DatabaseUrl = Field(description=_LOGIN.format("notification"))
     user_database_url: DatabaseUrl = Field(description=_LOGIN.format("user"))
+    order_operator_database_url: DatabaseUrl | None = Field(None, description=_OPERATOR.format("order"))
+    inventory_operator_database_url: DatabaseUrl | None = Field(
+        None, description=_OPERATOR.format("inventory")
+    )
+    notification_operator_database_url: DatabaseUrl | None = Field(
+        None, description=_OPERATOR.format("notification")
+    )
+    user_operator_database_url: DatabaseUrl | None = Field(None, description=_OPERATOR.format("user"))
+    operator_token: Annotated[SecretStr, Field(min_length=32)] | None = Field(
+        None, description="what operators show before they act; without it nobody can act on the board"
+    )
     kafka_bootstrap_servers: BootstrapServers = "127.0.0.1:9092"
     http_host: str = "127.0.0.1"
     http_port: Port = 8080
@@ -47,3 +59,14 @@ class BoardSettings(BaseSettings):
             "notification": self.notification_database_url,
             "user": self.user_database_url,
         }
+
+    @property
+    def operator_databases(self) -> dict[str, str]:
+        """Where to ask for something, by service; those that were given."""
+        given = {
+            "order": self.order_operator_database_url,
+            "inventory": self.inventory_operator_database_url,
+            "notification": self.notification_operator_database_url,
+            "user": self.user_operator_database_url,
+        }
+        return {service: url for service, url in given.items() if url}
