@@ -53,10 +53,11 @@ def add_actions(app: FastAPI, watch: Watch, actions: Actions | None) -> None:
         return JSONResponse(listed.model_dump(mode="json"))
 
     @app.get("/actions/{service}/{action}")
-    async def one(request: Request, service: str, action: UUID) -> Response:
+    async def one(request: Request, service: str, action: str) -> Response:
         """One request as it is now."""
         requests = admitted(request)
-        found = await _answer(requests.one(service, action)) if service in requests.services else None
+        wanted = _uuid(action)
+        found = await _answer(requests.one(service, wanted)) if wanted else None
         if found is None:
             raise not_found("action")
         return JSONResponse(found.model_dump(mode="json"))
@@ -73,6 +74,13 @@ def add_actions(app: FastAPI, watch: Watch, actions: Actions | None) -> None:
             202,
             {"Location": f"/actions/{wanted.service}/{made}"},
         )
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 async def _answer(asked: Awaitable[T]) -> T:

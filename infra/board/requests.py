@@ -109,6 +109,8 @@ class Requests:
 
     async def one(self, service: str, request: UUID) -> Action | None:
         """A request as it is now. Raises NoAnswer."""
+        if service not in self._databases:
+            return None
         rows = await self._query(service, _ONE, (request,))
         return Action(service=service, **rows[0]) if rows else None
 

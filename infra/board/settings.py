@@ -14,6 +14,8 @@ Hosts = Annotated[
     BeforeValidator(lambda names: names.replace(" ", "").split(",") if isinstance(names, str) else names),
     Field(min_length=1, description="names under which it may be asked, separated by commas"),
 ]
+# May be left out: BaseSettings looks at defaults too.
+OperatorUrl = Annotated[DatabaseUrl, Field(validate_default=False)]
 _LOGIN = "the {} service's Postgres, by the board's read-only login"
 _OPERATOR = "the {} service's Postgres, by the login that can ask for something, and nothing else"
 
@@ -29,14 +31,10 @@ class BoardSettings(BaseSettings):
     inventory_database_url: DatabaseUrl = Field(description=_LOGIN.format("inventory"))
     notification_database_url: DatabaseUrl = Field(description=_LOGIN.format("notification"))
     user_database_url: DatabaseUrl = Field(description=_LOGIN.format("user"))
-    order_operator_database_url: DatabaseUrl | None = Field(None, description=_OPERATOR.format("order"))
-    inventory_operator_database_url: DatabaseUrl | None = Field(
-        None, description=_OPERATOR.format("inventory")
-    )
-    notification_operator_database_url: DatabaseUrl | None = Field(
-        None, description=_OPERATOR.format("notification")
-    )
-    user_operator_database_url: DatabaseUrl | None = Field(None, description=_OPERATOR.format("user"))
+    order_operator_database_url: OperatorUrl = Field("", description=_OPERATOR.format("order"))
+    inventory_operator_database_url: OperatorUrl = Field("", description=_OPERATOR.format("inventory"))
+    notification_operator_database_url: OperatorUrl = Field("", description=_OPERATOR.format("notification"))
+    user_operator_database_url: OperatorUrl = Field("", description=_OPERATOR.format("user"))
     operator_token: Annotated[SecretStr, Field(min_length=32)] | None = Field(
         None, description="what operators show before they act; without it nobody can act on the board"
     )

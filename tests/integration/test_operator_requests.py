@@ -62,7 +62,7 @@ class OperatorKit:
             found = await self.seen(path)
             return found if found["done_at"] else None
 
-        found = await eventually(ended, 15.0, "the request is done")
+        found: dict[str, Any] | None = await eventually(ended, 15.0, "the request is done")
         assert found is not None
         return found
 

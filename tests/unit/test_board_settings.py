@@ -62,3 +62,7 @@ def test_the_stack_starts_it_with_its_own_logins_and_nobody_elses(
     assert {url.partition("//")[2].partition(":")[0] for url in settings.databases.values()} == {
         f"{service.package}_board" for service in SERVICES
     }
+    assert {url.partition("//")[2].partition(":")[0] for url in settings.operator_databases.values()} == {
+        f"{service.package}_operator" for service in SERVICES
+    }
+    assert settings.operator_token is not None
