@@ -40,7 +40,7 @@ def promtool() -> Promtool:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def prometheus() -> str:
     """The path of the server."""
     return str(program("prometheus"))
