@@ -5,40 +5,21 @@ is tested where those run.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, expect
+from playwright.async_api import Browser, expect
 
 from infra.board.document import Answer, Eta, StageKind, State
 from infra.local.ports import free_ports
+from tests.board_pages import DESK, PHONE, assert_clean, opened
 from tests.unit import board_examples as examples
 from tests.unit.board_eyes import Shown, serving
 
-DESK, PHONE = (1280, 900), (390, 844)
 EVIL = "<script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">"
 
 expect.set_options(timeout=10_000)
-
-
-@dataclass
-class Watched:
-    """A page, and what went wrong on it."""
-
-    page: Page
-    errors: list[str] = field(default_factory=list)
-    elsewhere: list[str] = field(default_factory=list)
-
-    def heard(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.errors.append(message.text)
-
-    def asked(self, url: str) -> None:
-        if urlsplit(url).hostname != "127.0.0.1":
-            self.elsewhere.append(url)
 
 
 @pytest.fixture
@@ -50,28 +31,6 @@ def eyes() -> Shown:
 async def url(eyes: Shown, tmp_path: Path) -> AsyncIterator[str]:
     async with serving(eyes, tmp_path / "history.sqlite") as url:
         yield url
-
-
-@asynccontextmanager
-async def opened(browser: Browser, url: str, size: tuple[int, int] = DESK, scheme: str = "light") -> AsyncIterator[Watched]:  # fmt: skip
-    page = await browser.new_page(
-        viewport={"width": size[0], "height": size[1]},
-        color_scheme="dark" if scheme == "dark" else "light",
-        timezone_id="UTC",
-    )
-    watched = Watched(page)
-    page.on("console", watched.heard)
-    page.on("pageerror", lambda error: watched.errors.append(str(error)))
-    page.on("request", lambda request: watched.asked(request.url))
-    await page.goto(url)
-    await expect(page.locator("#link-text")).to_have_text("Live")
-    yield watched
-    await page.close()
-
-
-def assert_clean(watched: Watched) -> None:
-    assert watched.errors == []
-    assert watched.elsewhere == []
 
 
 async def test_the_answer_changes_without_a_reload(browser: Browser, url: str, eyes: Shown) -> None:

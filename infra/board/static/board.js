@@ -103,7 +103,7 @@ export function finder(id) {
 
 function relays(board) {
   put("relays", board.relays, "No relay was seen.", (rows) => table(
-    [["Topic"], ["Leader"], ["Standing by", "n"], ["Fencing token", "n"], ["Position", "n"], ["Behind", "n"]],
+    [["Topic"], ["Leader", "line"], ["Standing by", "n"], ["Fencing token", "n"], ["Position", "n"], ["Behind", "n"]],
     rows.map((each) => [
       each.topic, each.leader === null ? "nobody" : `session ${each.leader}`, count(each.standing_by), count(each.fencing_token),
       count(each.position), each.republish_until === null ? count(Math.max(0, each.head - each.position)) : `republishing to ${count(each.republish_until)}`]),

@@ -25,11 +25,11 @@ class Box {
     say(this.what, what(path, stage));
     this.what.title = stage.name;
     say(this.age, quiet && stage.head !== null ? `#${brief(stage.head)}` : duration(stage.age));
-    say(this.count, quiet ? `${rate(stage.rate_in)} in` : `${brief(stage.pending)} waiting · ${rate(stage.rate_out)}`);
+    say(this.count, stage.state === "CANT_SEE" ? `seen at ${clock(stage.as_of)}` : quiet ? `${rate(stage.rate_in)} in` : `${brief(stage.pending)} waiting · ${rate(stage.rate_out)}`);
     if (this.shown !== stage.state) { this.state.replaceChildren(badge(stage.state)); this.shown = stage.state; }
     say(this.left, stage.state === "CATCHING_UP" ? left(stage.eta) : "");
     const slowest = stage.slowest && (stage.age > 0 || tone(stage.state) !== "calm");
-    this.element.className = `box ${stage.kind} ${tone(stage.state)}${slowest ? " slowest" : ""}${quiet || stage.age === 0 ? " zero" : ""}`;
+    this.element.className = `box ${stage.kind} ${tone(stage.state)}${slowest ? " slowest" : ""}${quiet || stage.age === 0 ? " zero" : ""}${stage.state === "CANT_SEE" ? " unseen" : ""}`;
     this.element.setAttribute("aria-label", [
       `${path.projection}, ${what(path, stage)} ${stage.name}: ${word(stage.state)}`,
       quiet ? "" : `oldest event waits for ${duration(stage.age)}, ${count(stage.pending)} waiting`,
@@ -76,7 +76,7 @@ class Row {
 
 /** How a path that is not up to date fares as a whole: "3 min 50 s behind, growing by 38/s". */
 function behind(path) {
-  if (path.state === "UP_TO_DATE" || !path.age) return "";
+  if (path.state === "UP_TO_DATE" || path.state === "CANT_SEE" || !path.age) return "";
   const growing = path.net_rate > 0 && path.state !== "CATCHING_UP" ? `, growing by ${rate(path.net_rate)}` : "";
   return `${duration(path.age)} behind${growing}`;
 }
