@@ -143,10 +143,10 @@ def print_where_to_look(stack: Stack, customer: Customer) -> None:
     """Where everything is, and what to try."""
     out.rule("[bold]The stack stays up", align="left")
     places = Table(box=None, show_header=False)
+    places.add_row("[bold]board: what waits, where and why[/bold]", f"[bold]{stack.url('board')}[/bold]")
     for service in stack.topology.services:
         places.add_row(f"{service.name} API", f"{stack.url(service.name)}/docs")
     places.add_row("mailbox", stack.url("mailbox"))
-    places.add_row("board: where events are held up", stack.url("board"))
     places.add_row("Kafka", stack.kafka.bootstrap_servers)
     places.add_row("logs", str(stack.home.root / "logs"))
     out.print(places)
@@ -155,7 +155,7 @@ def print_where_to_look(stack: Stack, customer: Customer) -> None:
         (f"curl -H 'X-Customer-Id: {customer.id}' {stack.url('order')}/orders", "Ada's orders"),
         (
             ".venv/bin/millrace stop inventory",
-            "orders are still taken, and confirmed after `start inventory`",
+            "watch the board: orders are still taken, and confirmed after `start inventory`",
         ),
         (
             ".venv/bin/millrace replay rebuild order orders --verify",

@@ -139,7 +139,8 @@ const LISTED = 60; // partitions; of more, those that are in trouble come first,
 function partitions(stage) {
   const own = stage.kind === "read model";
   const passed = own ? "Next" : "Committed";
-  const many = stage.partitions.length > LISTED;
+  const all = Math.max(stage.partition_count ?? 0, stage.partitions.length); // the board may leave out what is well
+  const many = all > LISTED;
   const listed = many ? [...stage.partitions].sort(byTrouble).slice(0, LISTED) : stage.partitions;
   const rows = listed.map((each) => [
     String(each.partition), badge(each.state), duration(each.age), count(each.pending), rate(each.rate_in), rate(each.rate_out),
@@ -147,7 +148,7 @@ function partitions(stage) {
   const shown = table(
     [["Partition", "n"], ["State"], ["Age", "n"], ["Waiting", "n"], ["In", "n"], ["Out", "n"], [passed, "n"], ["Log end", "n"], ["Member", "line"], ["Why, or when it is done", "wide"]],
     rows, `Partitions of ${stage.name}`);
-  return many ? [shown, h("p", { class: "none" }, `${count(listed.length)} of ${count(stage.partitions.length)} partitions: the oldest ones`)] : shown;
+  return many ? [shown, h("p", { class: "none" }, `${count(listed.length)} of ${count(all)} partitions: the oldest ones`)] : shown;
 }
 
 const byTrouble = (one, other) => Number(one.state === "UP_TO_DATE") - Number(other.state === "UP_TO_DATE") || (other.age ?? Infinity) - (one.age ?? Infinity) || one.partition - other.partition;
