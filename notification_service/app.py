@@ -15,6 +15,7 @@ from chassis.definition import Feed, Listener, ServiceDefinition, StreamKind
 from chassis.http.app import create_app
 from chassis.http.server import HttpServer
 from chassis.metrics import Metrics
+from chassis.migrations import Migrations
 from chassis.operator_requests import OperatorRequests
 from chassis.probe import DatabaseProbe
 from chassis.process_metrics import process_metrics, watch_pools
@@ -68,6 +69,7 @@ DEFINITION = ServiceDefinition(
     registry=NOTIFICATION_EVENTS,
     feeds=[NOTIFICATIONS_FEED],
     streams=[StreamKind("notification-", NOTIFICATION)],
+    migrations=[Migrations("notification_service", "notification_service.migrations")],
     listeners=[Listener(reactions.requests.name, ORDER_EVENTS, (ORDERS,), reactions.requests.handles)],
     invariants=audit.invariants,
     make_consumers=consumers,

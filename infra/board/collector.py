@@ -86,7 +86,10 @@ class Collector:
 
     def __init__(self, databases: Mapping[str, str], kafka: str, declared: Declared = PLATFORM) -> None:
         """`databases`: service -> where the board logs in; `kafka`: host:port. Nothing has to be up, now or later."""
-        self._stores = {service: Store(service, url) for service, url in databases.items()}
+        self._stores = {
+            service: Store(service, url, emails=service in declared.senders)
+            for service, url in databases.items()
+        }
         self._kafka = Kafka(kafka, declared.topics.values())
         self._store_watch = {name: Watched[StoreView](f"postgres-{name}") for name in databases}
         self._kafka_watch = Watched[KafkaView]("kafka")

@@ -52,10 +52,12 @@ class Declared:
 
     topics: Mapping[str, str]
     projections: tuple[Projection, ...]
+    senders: tuple[str, ...] = ()
+    """Services that send e-mails."""
 
     def source_of(self, topic: str) -> str | None:
         """The service whose events a topic holds."""
         return next((service for service, name in self.topics.items() if name == topic), None)
 
 
-PLATFORM = Declared(TOPIC_OF, PROJECTIONS)
+PLATFORM = Declared(TOPIC_OF, PROJECTIONS, senders=("notification",))

@@ -36,6 +36,7 @@ class Measure:
     lost: int = 0  # records that should be in the topic and are not
     member: str | None = None
     event: HeldEvent | None = None
+    ordered: bool = True  # False: an older one may come behind younger ones that passed; a step back is no news
 
 
 @dataclass(frozen=True, slots=True)

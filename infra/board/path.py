@@ -21,6 +21,7 @@ the whole path
 """
 
 from infra.board.declared import Declared, Projection
+from infra.board.emails import email_path
 from infra.board.log_stages import applied_stage, consumer_stage, topic_stage
 from infra.board.measures import MeasuredPath, MeasuredStage
 from infra.board.raw import Views
@@ -39,6 +40,7 @@ def measure(views: Views, declared: Declared) -> list[MeasuredPath]:
             paths.extend(
                 _topic_path(projection, version, group, topic, views, declared) for topic in projection.topics
             )
+    paths.extend(email_path(service, views) for service in declared.senders)
     known = {(path.group, path.topic) for path in paths}
     paths.extend(
         _topic_path(projection, None, group, topic, views, declared)

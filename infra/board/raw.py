@@ -127,6 +127,28 @@ class TroubleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingEmail:
+    """An e-mail that is to be sent now. `age`: seconds since it was to be sent; `reason`: of the last attempt, a word."""
+
+    notification_id: str
+    position: int
+    requested_at: datetime
+    age: float
+    attempts: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EmailsRow:
+    """How many e-mails are to be sent now, the oldest one, the last outage met, and the sessions of those who send."""
+
+    waiting: int
+    oldest: WaitingEmail | None
+    reason: str | None
+    senders: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoreView:
     """One service's database, in one snapshot.
 
@@ -152,6 +174,7 @@ class StoreView:
     parked: Sequence[ParkedRow] = ()
     parked_counts: Sequence[ParkedCount] = ()
     troubles: Sequence[TroubleRow] = ()
+    emails: EmailsRow | None = None  # of a service that sends them
 
 
 @dataclass(frozen=True, slots=True)

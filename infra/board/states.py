@@ -76,7 +76,7 @@ class Track:
             # The log or the store is another one, or lost its end: nothing before compares with it.
             self.samples.clear()
             self.high_water, self.moved_back_from, last = sample.passed, None, None
-        if last is not None and sample.passed < last.passed and seen.started:
+        if last is not None and sample.passed < last.passed and seen.started and seen.ordered:
             self.moved_back_from = max(self.high_water, last.passed)
             self.samples.clear()  # the way back is no progress
         if self.moved_back_from is not None and sample.passed >= self.moved_back_from:

@@ -18,11 +18,13 @@ from infra.board.raw import (
     CheckpointRow,
     CopyRow,
     CursorRow,
+    EmailsRow,
     EventRef,
     ParkedCount,
     ParkedRow,
     StoreView,
     TroubleRow,
+    WaitingEmail,
 )
 
 COUNTED = 1000
@@ -137,12 +139,21 @@ SELECT json_build_object(
 )
 
 
+# Of a service that sends e-mails: a function of its own migrations.
+_LOOK_AT_EMAILS: LiteralString = _LOOK.replace(
+    "-- The last thing:", "'emails', public.emails_waiting(),\n    -- The last thing:"
+)
+_SENDER = "millrace-notification sender"  # the name of its session, as chassis/leader.py makes it
+
+
 class Store:
     """One service's database. A connection of its own, made again when it broke; use it from one task at a time."""
 
-    def __init__(self, service: str, url: str) -> None:
+    def __init__(self, service: str, url: str, *, emails: bool = False) -> None:
+        """`emails`: the service sends e-mails, and tells how many wait (emails_waiting)."""
         self.service = service
         self._url = url
+        self._statement = _LOOK_AT_EMAILS if emails else _LOOK
         self._connection: AsyncConnection[tuple[Any, ...]] | None = None
 
     async def look(self) -> StoreView:
@@ -150,7 +161,7 @@ class Store:
         connection = await self.connection()
         try:
             before = time.monotonic()
-            row = await (await connection.execute(_LOOK)).fetchone()
+            row = await (await connection.execute(self._statement)).fetchone()
             after = time.monotonic()
         except BaseException:  # also a cancelled wait: whatever the connection was at, it isn't used again
             await self.close()
@@ -273,7 +284,24 @@ def store_view(service: str, seen: Mapping[str, Any], *, at: float, trip: float)
             for row in _rows(seen, "parked_counts")
         ],
         troubles=[_trouble(row, clock) for row in _rows(seen, "troubles")],
+        emails=_emails(seen.get("emails"), sessions, clock),
     )
+
+
+def _emails(
+    seen: Mapping[str, Any] | None, sessions: Mapping[str, int], clock: datetime
+) -> EmailsRow | None:
+    if seen is None:
+        return None
+    oldest = seen["oldest"] and WaitingEmail(
+        notification_id=seen["oldest"]["notification_id"],
+        position=seen["oldest"]["position"],
+        requested_at=_time(seen["oldest"]["requested_at"]),
+        age=_age(seen["oldest"]["due_at"], clock),
+        attempts=seen["oldest"]["attempts"],
+        reason=seen["oldest"]["reason"],
+    )
+    return EmailsRow(seen["waiting"], oldest, seen["reason"], sessions.get(_SENDER, 0))
 
 
 def _trouble(row: Mapping[str, Any], clock: datetime) -> TroubleRow:

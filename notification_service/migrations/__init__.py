@@ -1,0 +1,1 @@
+"""Numbered SQL of the notification service: what is neither event store nor read model."""
