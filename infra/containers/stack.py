@@ -26,6 +26,7 @@ from infra.local.component import Progress, silent
 from infra.local.errors import StackError
 from infra.local.ports import free_ports
 from infra.local.programs import Ran
+from infra.local.service import asked_for_traces
 from infra.local.stack import Credentials, together
 from infra.topology import Service, Topology, container_topology
 
@@ -199,8 +200,10 @@ class ContainerStack:
         await topics.wait()
         await self._services[service.name].start(progress)
 
-    def _make_service(self, service: Service, doors: Mapping[str, int]) -> ServiceContainer:
-        environment = {
+    def environment(self, service: Service) -> dict[str, str]:
+        """What a service is told: where to send traces, if somebody wants them, its settings and its credentials."""
+        environment = asked_for_traces()
+        environment |= {
             name: value for name, value in self._settings.items() if name.startswith(service.prefix)
         }
         environment |= container_topology().settings(service)
@@ -208,9 +211,11 @@ class ContainerStack:
         environment |= {
             f"{service.prefix}{name}": self._secrets[service.name, name] for name in service.secrets
         }
-        return ServiceContainer(
-            service, self._networks, self._service_images[service.name], doors, environment
-        )
+        return environment
+
+    def _make_service(self, service: Service, doors: Mapping[str, int]) -> ServiceContainer:
+        image, environment = self._service_images[service.name], self.environment(service)
+        return ServiceContainer(service, self._networks, image, doors, environment)
 
     def _make_postgres(self, service: Service) -> Postgres:
         credentials = Credentials(*(secrets.token_urlsafe(24) for _ in fields(Credentials)))
