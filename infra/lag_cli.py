@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from infra.board import words
 from infra.board.collector import Collector
-from infra.board.document import Board, Hop, Journey, Path, Stage, StageKind, State
+from infra.board.document import Board, Hop, Journey, Path, Source, Stage, StageKind, State
 from infra.console import out
 from infra.local.errors import StackError
 from infra.local.home import default_home
@@ -21,6 +22,8 @@ from infra.local.stack import Stack
 from infra.topology import SERVICES, local_topology
 
 INTERVAL = 1.0
+WIDE = 100
+"""Columns of a terminal from which on each stage has one of its own."""
 STYLE = {
     State.UP_TO_DATE: "green",
     State.CATCHING_UP: "cyan",
@@ -71,14 +74,23 @@ def where(
     raise typer.Exit(0 if journey.events and journey.complete else 1)
 
 
-def rendered(board: Board) -> RenderableType:
-    """The answer line, and a row a path."""
+def rendered(board: Board, width: int | None = None) -> RenderableType:
+    """The answer, what can't be seen, a row a path, and why paths are not up to date. `width`: of the terminal."""
+    style = _style(board.answer.state)
+    lines: list[RenderableType] = [f"[{style}]{escape(board.answer.text)}[/{style}]"]
+    lines += [f"[dim]{escape(_unseen(source))}[/dim]" for source in board.sources if not source.seen]
+    lines += ["", _table(board, wide=(width or out.width) >= WIDE)]
+    if reasons := [reason for path in board.paths if (reason := _reason(path))]:
+        lines += ["", *reasons]
+    return Group(*lines)
+
+
+def _table(board: Board, *, wide: bool) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("path", "", "behind", "events"):
-        table.add_column(name, justify="right" if name in ("behind", "events") else "left", no_wrap=True)
-    for kind in _COLUMNS:
-        table.add_column(str(kind), justify="right", no_wrap=True)
-    table.add_column("why")
+    table.add_column("path", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for name in ("behind", "waiting", *(_COLUMNS if wide else ())):
+        table.add_column(str(name), justify="right", no_wrap=True)
     for path in board.paths:
         style = _style(path.state)
         stages = {stage.kind: stage for stage in path.stages}
@@ -86,24 +98,22 @@ def rendered(board: Board) -> RenderableType:
             escape(path.id),
             f"[{style}]{words.WORD[path.state]}[/{style}]",
             _seconds(path.age),
-            "" if path.pending is None else f"{path.pending:,}",
-            *(_box(stages.get(kind)) for kind in _COLUMNS),
-            escape(_reason(path)),
+            "?" if path.pending is None else f"{path.pending:,}",
+            *(_box(stages.get(kind)) for kind in (_COLUMNS if wide else ())),
         )
-    style = _style(board.answer.state)
-    return Group(f"[{style}]{escape(board.answer.text)}[/{style}]", "", table)
+    return table
 
 
 def rendered_journey(journey: Journey) -> RenderableType:
-    """A line for the whole, one an event, one a hop."""
+    """A line for the whole, one an event, one a hop with its time."""
     lines = [escape(journey.text)]
     for event in journey.events:
         lines.append("")
         lines.append(
-            f"[bold]{escape(event.type)}[/bold] {escape(event.stream_id)} version {event.version}, position "
-            f"{event.position} of {event.service}, {event.committed_at:%H:%M:%S.%f}"
+            f"{_clock(event.committed_at)}  [bold]{escape(event.type)}[/bold] {escape(event.stream_id)} "
+            f"version {event.version}, position {event.position} of {event.service}"
         )
-        lines += [f"  {_mark(hop)} {escape(hop.text)}" for hop in event.hops]
+        lines += [f"{_when(hop)}  {_mark(hop)} {escape(hop.text)}" for hop in event.hops]
     return "\n".join(lines)
 
 
@@ -115,14 +125,19 @@ async def _look() -> Board:
 async def _watch() -> Board:
     async with _collector() as collector:
         board = await collector.look()
-        with Live(rendered(board), console=out, auto_refresh=False) as screen:
+        with Live(_screen(board), console=out, auto_refresh=False) as screen:
             try:
                 while True:
                     await asyncio.sleep(INTERVAL)
                     board = await collector.look()
-                    screen.update(rendered(board), refresh=True)
+                    screen.update(_screen(board), refresh=True)
             except asyncio.CancelledError:
                 return board  # Ctrl-C is how it ends
+
+
+def _screen(board: Board) -> RenderableType:
+    seen = f"{board.at.astimezone():%H:%M:%S}, and again every second; Ctrl-C ends it"
+    return Group(rendered(board), "", f"[dim]{seen}[/dim]")
 
 
 async def _where(wanted: str) -> Journey:
@@ -142,21 +157,39 @@ def _style(state: State) -> str:
 
 
 def _seconds(age: float | None) -> str:
-    return "?" if age is None else words.duration(age)
+    return "?" if age is None else words.duration(age) if age else "0 s"
 
 
 def _box(stage: Stage | None) -> str:
     if stage is None:
         return ""
-    style = _style(stage.state)
-    text = "?" if stage.age is None else words.duration(stage.age)
-    return f"[bold {style}]{text}[/bold {style}]" if stage.slowest else f"[{style}]{text}[/{style}]"
+    style = _style(stage.state) if stage.age or stage.state is not State.UP_TO_DATE else "dim"
+    if stage.slowest and stage.age:
+        style = f"bold {style}"
+    return f"[{style}]{_seconds(stage.age)}[/{style}]"
 
 
 def _reason(path: Path) -> str:
     """What the stage that holds the path up says of itself; nothing of a path that is up to date."""
     bad = [stage for stage in path.stages if stage.state is path.state]
-    return bad[-1].text if bad and path.state is not State.UP_TO_DATE else ""
+    if not bad or path.state is State.UP_TO_DATE:
+        return ""
+    style = _style(path.state)
+    return f"[bold]{escape(path.id)}[/bold] {bad[-1].kind}: [{style}]{escape(bad[-1].text)}[/{style}]"
+
+
+def _unseen(source: Source) -> str:
+    since = "" if source.age is None else f" for {words.duration(source.age)}"
+    return f"{source.name}: can't see it{since} ({source.problem or 'no answer'})"
+
+
+def _clock(moment: datetime) -> str:
+    """12:03:10.123, in the time of this machine."""
+    return f"{moment.astimezone():%H:%M:%S.%f}"[:12]
+
+
+def _when(hop: Hop) -> str:
+    return _clock(hop.at) if hop.at else " " * len("12:03:10.123")
 
 
 def _mark(hop: Hop) -> str:

@@ -5,6 +5,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from infra import lag_cli
+from infra.board import words
 from infra.board.document import Board, State
 from infra.cli import app
 from infra.lag_cli import rendered, rendered_journey
@@ -15,8 +16,8 @@ from tests.unit.board.views import GROUP, applied, checkpoint, copy, cursor, eve
 WIDE = 220
 
 
-def text(shown: object) -> str:
-    console = Console(width=WIDE, highlight=False)
+def text(shown: object, width: int = WIDE) -> str:
+    console = Console(width=width, highlight=False)
     with console.capture() as captured:
         console.print(shown)
     return captured.get()
@@ -32,17 +33,45 @@ def board(*, stopped: bool = False) -> Board:
 
 
 def test_a_row_a_path_under_the_answer() -> None:
-    lines = [line.rstrip() for line in text(rendered(board())).splitlines()]
+    lines = [line.rstrip() for line in text(rendered(board(), WIDE)).splitlines()]
 
     assert lines[0] == "All read models are up to date; nothing waits."
     assert [line.split()[0] for line in lines[3:]] == ["order/orders", "stock/saga"]
     assert "up to date" in lines[3]
 
 
-def test_what_holds_a_path_up_is_said_in_its_row() -> None:
+def test_what_holds_a_path_up_is_said_below() -> None:
     shown = text(rendered(board(stopped=True)))
 
-    assert "stopped: 3 events wait, the oldest for 33 s, and nobody is there to take them" in shown
+    said = "stopped: 3 events wait, the oldest for 33 s, and nobody is there to take them"
+    assert f"stock/saga relay: {said}" in shown
+
+
+def test_a_server_that_cannot_be_seen_is_named_with_the_reason() -> None:
+    blind = board_examples.source("kafka", seen=False, age=24.0, problem="no broker answers")
+    shown = text(rendered(board().model_copy(update={"sources": [blind]})))
+
+    assert "kafka: can't see it for 24 s (no broker answers)" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_a_terminal_shows_every_path_in_one_line(width: int) -> None:
+    lines = text(rendered(board_examples.in_trouble(), width), width).splitlines()
+
+    for path in board_examples.usual_paths():
+        row = next(line for line in lines if line.startswith(path.id))
+        assert words.WORD[path.state if path.projection != "reservations" else State.STUCK] in row
+    assert any(line.startswith("path") and ("consumer" in line) == (width >= 100) for line in lines)
+
+
+def test_a_hop_is_said_with_its_time() -> None:
+    journey = board_examples.journey("order-1")
+    hop = journey.events[0].hops[0].model_copy(update={"text": "appended to the store of order"})
+    event_ = journey.events[0].model_copy(update={"hops": [hop]})
+    shown = text(rendered_journey(journey.model_copy(update={"events": [event_]})))
+
+    assert hop.at is not None
+    assert f"{hop.at.astimezone():%H:%M:%S}.000  ✓ appended to the store of order" in shown
 
 
 def test_names_from_outside_are_text_and_no_markup() -> None:
