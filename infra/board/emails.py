@@ -31,7 +31,7 @@ def _sender_stage(service: str, views: Views) -> MeasuredStage:
     total = listed
     if store is not None and store.emails is not None:
         total = _waiting(store.emails, listed, views, fresh=in_sight(views, source), at=store.at)
-        total = replace(total, alive=store.emails.senders > 0 and listed.alive is not False)
+        total = replace(total, alive=store.emails.senders > 0)
     key = f"read model {service}/{NAME}"
     return MeasuredStage(key, StageKind.READ_MODEL, NAME, total, problem=unseen(views, source))
 

@@ -10,7 +10,11 @@ import pytest
 from chassis.backoff import Backoff
 from chassis.migrations import migrate
 from chassis.service import Role
+from infra.board.collector import Collector
+from infra.board.declared import Declared
+from infra.board.document import Stage, State
 from infra.testing import DatabaseUrls, PostgresServer
+from notification_service.app import DEFINITION as NOTIFICATION_SERVICE
 from notification_service.breaker import Breaker
 from notification_service.dispatch import Pace
 from notification_service.domain import MAX_REFUSALS
@@ -136,6 +140,41 @@ async def test_an_outage_is_probed_and_not_hammered(rig: Rig, ada: UUID) -> None
         assert not sender.health().ready
         # Those that were under way together, and nobody after them.
         assert 1 <= await attempts(rig) <= Pace().concurrency
+
+
+async def test_e_mails_that_an_outage_holds_up_show_on_the_board_until_they_are_sent(
+    rig: Rig, ada: UUID
+) -> None:
+    await migrate(rig.database.migrator, NOTIFICATION_SERVICE.migrations)
+    declared = Declared({"notification": "none"}, (), senders=("notification",))
+    async with Collector({"notification": rig.database.board}, "127.0.0.1:1", declared) as board:
+
+        async def stage(state: State) -> Stage:
+            [path] = (await board.look()).paths
+            assert (path.id, path.stages[-1].state) == ("notification/e-mails", state), path
+            return path.stages[-1]
+
+        first = await rig.request(ada)
+        stopped = await eventually(lambda: stage(State.STOPPED), 10.0, "nobody sends")
+        assert stopped.pending == 1
+        await rig.mail.stop()
+        async with running([rig.sender()]):
+            await rig.request(ada, "order_confirmed")
+            stuck = await eventually(lambda: stage(State.STUCK), 12.0, "stuck")
+
+            assert stuck.pending == 2
+            requested = (await rig.sql("SELECT min(recorded_at), clock_timestamp() FROM events"))[0]
+            assert stuck.age == pytest.approx((requested[1] - requested[0]).total_seconds(), abs=0.5)
+            assert stuck.event is not None
+            assert stuck.event.stream_id == f"notification-{first}"
+            assert stuck.event.error == "mail_server_unavailable"
+            [path] = (await board.look()).paths
+            assert (path.age or 0.0) > 5.0
+            assert "e-mails" in (await board.look()).answer.text
+            await rig.mail.start()
+            sent = await eventually(lambda: stage(State.UP_TO_DATE), 15.0, "sent")
+            assert (sent.age, sent.pending) == (0.0, 0)
+    assert len(rig.mail.mails) == 2
 
 
 async def test_when_an_outage_ends_nobody_waits_for_an_old_guess(rig: Rig, ada: UUID) -> None:
