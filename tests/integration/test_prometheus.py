@@ -138,5 +138,6 @@ async def raised(server: Prometheus, name: str) -> dict[str, Any]:
         alerts = (await server.ask("alerts"))["alerts"]
         return [alert for alert in alerts if alert["labels"]["alertname"] == name]
 
-    (alert,) = await eventually(found, within=30, what=f"{name} is raised")
-    return alert
+    alerts = await eventually(found, within=30, what=f"{name} is raised")
+    assert len(alerts) == 1
+    return alerts[0]

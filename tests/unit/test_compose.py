@@ -24,7 +24,9 @@ from user_service.settings import UserSettings
 COMPOSE = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
 CONTAINERS: dict[str, dict[str, Any]] = COMPOSE["services"]
 OPTIONAL = {name for name, container in CONTAINERS.items() if "profiles" in container}
-STEPS = {"secrets", "topics"} | {f"migrate-{service.name}" for service in SERVICES}
+STEPS = {"secrets", "topics"} | {
+    f"{step}-{service.name}" for step in ("roles", "migrate") for service in SERVICES
+}
 SERVERS = CONTAINERS.keys() - STEPS - OPTIONAL
 SETTINGS_OF: dict[str, type[ServiceSettings]] = {
     "order": OrderSettings,
@@ -65,7 +67,7 @@ def test_every_setting_in_compose_is_one_that_the_service_reads(service: Service
 
 @each_service
 def test_a_service_shares_its_database_and_its_secrets_with_nobody(service: Service) -> None:
-    insiders = {service.name, f"migrate-{service.name}", service.postgres}
+    insiders = {service.name, f"roles-{service.name}", f"migrate-{service.name}", service.postgres}
     network, secrets = f"{service.name}-data", f"{service.name}-secrets"
 
     assert COMPOSE["networks"][network] == {"internal": True}
@@ -179,6 +181,16 @@ def test_the_database_server_runs_with_the_settings_of_the_local_stack(service: 
     assert given == {name: value for name, value in SETTINGS.items() if name not in elsewhere}
     assert container["environment"]["POSTGRES_DB"] == service.package
     assert "./infra/postgres/bootstrap.sql:/etc/millrace/bootstrap.sql:ro" in container["volumes"]
+
+
+@each_service
+def test_a_database_from_before_a_role_gets_it_before_it_is_migrated(service: Service) -> None:
+    step, server = CONTAINERS[f"roles-{service.name}"], CONTAINERS[service.postgres]
+
+    assert step["environment"] == {"PGHOST": service.postgres, "POSTGRES_DB": service.package}
+    assert set(server["volumes"]) & set(map(str, step["volumes"])) == set(server["volumes"][1:])
+    assert step["entrypoint"][1] in server["volumes"][2]
+    assert f"roles-{service.name}" in CONTAINERS[f"migrate-{service.name}"]["depends_on"]
 
 
 def test_kafka_runs_with_the_settings_of_the_local_stack() -> None:
