@@ -5,6 +5,7 @@ from datetime import datetime
 
 from infra.board import document, words
 from infra.board.answer import answer
+from infra.board.canary import canaries
 from infra.board.declared import Declared
 from infra.board.document import Eta, Partition, Path, Stage, StageKind, State
 from infra.board.happenings import Happenings
@@ -73,6 +74,7 @@ class Assembler:
                 if copy.copy == "next"
             ],
             marks=self._happenings.marks,
+            canaries=canaries(views, measured),
         )
 
     def _stages(self, paths: Sequence[MeasuredPath], views: Views) -> dict[str, tuple[Stage, Verdict]]:

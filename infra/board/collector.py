@@ -10,12 +10,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Generic, Self, TypeVar
 
 import psycopg
 from aiokafka.errors import KafkaError
 
 from infra.board.assemble import Assembler
+from infra.board.canary import NOTHING, questions
 from infra.board.declared import PLATFORM, Declared
 from infra.board.document import Board, Journey
 from infra.board.journey import Journeys
@@ -95,6 +97,8 @@ class Collector:
         self._kafka_watch = Watched[KafkaView]("kafka")
         self._assembler = Assembler(declared, datetime.now(UTC))
         self._journeys = Journeys(databases, declared)
+        self._declared = declared
+        self._questions = questions({}, None, declared)
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -131,10 +135,14 @@ class Collector:
 
     async def _views(self) -> Views:
         await asyncio.gather(
-            *(watch.look(self._stores[name].look, PATIENCE) for name, watch in self._store_watch.items())
+            *(
+                watch.look(partial(self._stores[name].look, self._questions.get(name, NOTHING)), PATIENCE)
+                for name, watch in self._store_watch.items()
+            )
         )
         rows = {name: watch.last for name, watch in self._store_watch.items() if watch.last is not None}
         await self._kafka_watch.look(lambda: self._kafka.look(rows), PATIENCE)
+        self._questions = questions(rows, self._kafka_watch.last, self._declared)
         at, wall = time.monotonic(), datetime.now(UTC)
         return Views(
             at=at,

@@ -239,11 +239,17 @@ class Mark(_Part):
 
 
 class Canary(_Part):
-    """The last event that was sent through the whole path to see it pass."""
+    """An event of no domain, sent every few seconds to see it arrive at the end of the path."""
 
-    sent_at: datetime
-    round_trip: float | None  # seconds; null: still under way
-    waiting: float | None
+    path: str
+    service: str
+    projection: str
+    topic: str | None
+    sent_at: datetime  # the one that waits longest, or else the last one that arrived
+    age: float | None  # seconds since the last one was sent; null: can't see
+    round_trip: float | None  # of the last one that arrived; null: the next one takes longer already, or nobody can see
+    waiting: float | None  # the oldest one that has not arrived; null: none waits, or nobody can see
+    text: str
 
 
 class Answer(_Part):
@@ -272,7 +278,7 @@ class Board(_Part):
     parked_streams: list[ParkedStream]  # the oldest ones
     builds: list[Build]
     marks: list[Mark]  # the latest ones, oldest first
-    canary: Canary | None = None
+    canaries: list[Canary] = Field(default_factory=list)  # of the paths whose services send some
 
 
 class Hop(_Part):

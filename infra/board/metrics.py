@@ -281,10 +281,26 @@ def _sources(board: Board) -> Iterator[Metric]:
         [([], board.at.timestamp())],
     )
     yield CounterMetricFamily("millrace_board_passes", "Passes since the board started.", value=board.number)
-    if board.canary is not None:
-        yield _gauge(
-            "millrace_probe_roundtrip_seconds",
-            "How long the last canary event took through the whole path; absent while it is under way.",
-            [],
-            [([], board.canary.round_trip)],
-        )
+    yield from _canaries(board)
+
+
+def _canaries(board: Board) -> Iterator[Metric]:
+    rows = [([each.service, each.projection, each.topic or ""], each) for each in board.canaries]
+    yield _gauge(
+        "millrace_probe_roundtrip_seconds",
+        "How long the last canary took through the whole path; absent once the next one takes longer.",
+        _END,
+        [(labels, each.round_trip) for labels, each in rows],
+    )
+    yield _gauge(
+        "millrace_probe_waiting_seconds",
+        "For how long the oldest canary waits that has not come through; 0 when none does.",
+        _END,
+        [(labels, each.waiting or 0.0) for labels, each in rows if each.age is not None],
+    )
+    yield _gauge(
+        "millrace_probe_age_seconds",
+        "How long ago the last canary was sent.",
+        _END,
+        [(labels, each.age) for labels, each in rows],
+    )

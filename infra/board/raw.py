@@ -149,6 +149,27 @@ class EmailsRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SentCanary:
+    """A canary in the store that sends it."""
+
+    stream_id: str
+    version: int
+    position: int
+    sent_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PassedCanary:
+    """The last canary of a stream that a listener passed. `sent_at` is by the sender's clock, `applied_at` by its own."""
+
+    listener: str
+    stream_id: str
+    version: int
+    sent_at: datetime
+    applied_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StoreView:
     """One service's database, in one snapshot.
 
@@ -174,6 +195,8 @@ class StoreView:
     parked: Sequence[ParkedRow] = ()
     parked_counts: Sequence[ParkedCount] = ()
     troubles: Sequence[TroubleRow] = ()
+    sent_canaries: Sequence[SentCanary] = ()
+    passed_canaries: Sequence[PassedCanary] = ()
     emails: EmailsRow | None = None  # of a service that sends them
 
 

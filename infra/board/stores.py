@@ -13,6 +13,7 @@ from uuid import UUID
 import orjson
 from psycopg import AsyncConnection
 
+from infra.board import canary
 from infra.board.raw import (
     AppliedRow,
     CheckpointRow,
@@ -22,6 +23,8 @@ from infra.board.raw import (
     EventRef,
     ParkedCount,
     ParkedRow,
+    PassedCanary,
+    SentCanary,
     StoreView,
     TroubleRow,
     WaitingEmail,
@@ -156,18 +159,23 @@ class Store:
         self._statement = _LOOK_AT_EMAILS if emails else _LOOK
         self._connection: AsyncConnection[tuple[Any, ...]] | None = None
 
-    async def look(self) -> StoreView:
-        """Raises psycopg.Error, with the reason, when it can't be seen."""
+    async def look(self, question: canary.Question = canary.NOTHING) -> StoreView:
+        """Raises psycopg.Error, with the reason, when it can't be seen. `question`: about canaries."""
         connection = await self.connection()
         try:
             before = time.monotonic()
-            row = await (await connection.execute(self._statement)).fetchone()
+            async with connection.pipeline():  # both in one round trip
+                looked = await connection.execute(self._statement)
+                asked = await connection.execute(canary.LOOK, question.parameters)
+            row, canaries = await looked.fetchone(), await asked.fetchone()
             after = time.monotonic()
         except BaseException:  # also a cancelled wait: whatever the connection was at, it isn't used again
             await self.close()
             raise
         assert row is not None
-        return store_view(self.service, orjson.loads(row[0]), at=(before + after) / 2, trip=after - before)
+        assert canaries is not None
+        seen = orjson.loads(row[0]) | orjson.loads(canaries[0])
+        return store_view(self.service, seen, at=(before + after) / 2, trip=after - before)
 
     async def connection(self) -> AsyncConnection[tuple[Any, ...]]:
         """The connection, made when there is none."""
@@ -283,6 +291,20 @@ def store_view(service: str, seen: Mapping[str, Any], *, at: float, trip: float)
             )
             for row in _rows(seen, "parked_counts")
         ],
+        sent_canaries=[
+            SentCanary(row["stream_id"], row["version"], row["position"], _time(row["sent_at"]))
+            for row in _rows(seen, "sent_canaries")
+        ],
+        passed_canaries=[
+            PassedCanary(
+                row["listener"],
+                row["stream_id"],
+                row["version"],
+                _time(row["sent_at"]),
+                _time(row["applied_at"]),
+            )
+            for row in _rows(seen, "passed_canaries")
+        ],
         troubles=[_trouble(row, clock) for row in _rows(seen, "troubles")],
         emails=_emails(seen.get("emails"), sessions, clock),
     )
@@ -341,7 +363,7 @@ def problem_of(error: BaseException) -> str:
 
 
 def _rows(seen: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
-    return seen[name] or ()
+    return seen.get(name) or ()
 
 
 def _standing_by(cursor: Mapping[str, Any], sessions: Mapping[str, int]) -> int:

@@ -8,6 +8,7 @@ from infra.board.document import (
     Answer,
     Board,
     Build,
+    Canary,
     Eta,
     Group,
     HeldEvent,
@@ -148,6 +149,7 @@ def board(paths: Sequence[Path] | None = None, *, number: int = 1, at: datetime 
         "topics": [topic(name) for name in ("orders.events", "inventory.events")],
         "groups": [group("order-service.saga"), group("inventory-service.stock")],
         "parked": [], "parked_streams": [], "builds": [], "marks": [],
+        "canaries": [canary("order", "orders", at=at), canary("order", "saga", "inventory.events", at=at)],
     }  # fmt: skip
     began = at - timedelta(seconds=number)
     return Board(
@@ -197,6 +199,15 @@ def build(at: datetime) -> Build:
         eta=Eta(low=2.0, high=4.0),
         **given,
     )
+
+
+def canary(service: str, projection: str, topic: str | None = None, at: datetime = AT, **more: Any) -> Canary:
+    """One that arrived in 84 ms, unless `more` says otherwise."""
+    given: dict[str, Any] = {"age": 3.0, "round_trip": 0.084, "waiting": None}
+    return Canary(
+        path=f"{service}/{projection}", service=service, projection=projection, topic=topic,
+        sent_at=at - timedelta(seconds=3), **({"text": "arrived in 84 ms, the last one was sent 3.0 s ago"} | given | more),
+    )  # fmt: skip
 
 
 def source(name: str, at: datetime = AT, **more: Any) -> Source:

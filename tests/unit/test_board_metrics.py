@@ -1,10 +1,12 @@
 """The board for Prometheus: names and labels that dashboards expect, and no number that is only remembered."""
 
+from typing import Any
+
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.board import metrics
-from infra.board.document import Board, Canary, Partition, Path, StageKind, State
+from infra.board.document import Board, Partition, Path, StageKind, State
 from tests.unit import board_examples as examples
 
 GROUP = {"cluster_name": "millrace", "group": "inventory-service.stock"}
@@ -133,10 +135,16 @@ def test_before_the_first_pass_it_says_that_and_nothing_else() -> None:
 
 
 def test_the_canary_is_there_when_it_came_through() -> None:
-    board = examples.board(canary=Canary(sent_at=examples.AT, round_trip=0.08, waiting=None))
-    assert value(board, "millrace_probe_roundtrip_seconds", {}) == 0.08
-    under_way = examples.board(canary=Canary(sent_at=examples.AT, round_trip=None, waiting=2.0))
-    assert value(under_way, "millrace_probe_roundtrip_seconds", {}) is None
+    labels = {"service": "order", "projection": "saga", "topic": "inventory.events"}
+
+    def told(**more: Any) -> list[float | None]:
+        board = examples.board(canaries=[examples.canary("order", "saga", "inventory.events", **more)])
+        names = ("roundtrip", "waiting", "age")
+        return [value(board, f"millrace_probe_{name}_seconds", labels) for name in names]
+
+    assert told(round_trip=0.08, waiting=None, age=3.0) == [0.08, 0.0, 3.0]
+    assert told(round_trip=None, waiting=2.0, age=2.0) == [None, 2.0, 2.0]
+    assert told(round_trip=None, waiting=None, age=None) == [None, None, None]
 
 
 def test_no_label_holds_an_id() -> None:
