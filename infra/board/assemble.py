@@ -5,6 +5,7 @@ from datetime import datetime
 
 from infra.board import document, words
 from infra.board.answer import answer
+from infra.board.builds import fraction, measured_build
 from infra.board.canary import canaries
 from infra.board.declared import Declared
 from infra.board.document import Eta, Partition, Path, Stage, StageKind, State
@@ -196,18 +197,8 @@ class Assembler:
 
     def _build(self, store: StoreView, copy: CopyRow, views: Views) -> document.Build:
         key = f"build {store.service}/{copy.model}/{copy.version}"
-        pending = max(0, store.head - copy.position)
-        own = copy.consumer is None
-        seen = Measure(
-            at=store.at,
-            visible=own,
-            arrived=store.head,
-            passed=copy.position,
-            pending=pending,
-            alive=copy.building,
-        )
+        seen = measured_build(store, copy, views, self._declared)
         verdict = self._happenings.judge.observe(key, seen, views.at)
-        fraction = copy.position / store.head if own and store.head else None
         return document.Build(
             service=store.service,
             model=copy.model,
@@ -216,8 +207,8 @@ class Assembler:
             building=copy.building,
             built=copy.built_at is not None,
             began_at=copy.began_at,
-            position=copy.position,
-            fraction=None if fraction is None else min(1.0, fraction),
+            position=copy.position if seen.passed is None else seen.passed,
+            fraction=fraction(seen),
             rate=verdict.rate_out,
             eta=verdict.eta,
         )

@@ -192,6 +192,7 @@ class StoreView:
     checkpoints: Sequence[CheckpointRow] = ()
     applied: Sequence[AppliedRow] = ()
     copies: Sequence[CopyRow] = ()
+    rebuilding: Sequence[AppliedRow] = ()  # of the copies that topics feed and that are being built
     parked: Sequence[ParkedRow] = ()
     parked_counts: Sequence[ParkedCount] = ()
     troubles: Sequence[TroubleRow] = ()

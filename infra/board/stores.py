@@ -114,6 +114,12 @@ SELECT json_build_object(
             'topic_id', a.topic_id))
         FROM public.consumer_positions a WHERE a.consumer !~ '[.](next|previous|aside)$'
     ),
+    'rebuilding', (
+        SELECT json_agg(json_build_object('consumer', a.consumer, 'epoch', a.epoch, 'topic', a.topic,
+            'generation', a.generation, 'partition', a.partition, 'position', a.position, 'next_offset', a.next_offset,
+            'topic_id', a.topic_id))
+        FROM public.consumer_positions a WHERE a.consumer ~ '[.]next$'
+    ),
     'copies', (
         SELECT json_agg(json_build_object('model', c.name, 'version', c.version, 'copy', c.copy, 'consumer', m.consumer,
             'began_at', c.began_at, 'built_at', c.built_at, 'since', c.since,
@@ -245,19 +251,8 @@ def store_view(service: str, seen: Mapping[str, Any], *, at: float, trip: float)
             )
             for row in _rows(seen, "checkpoints")
         ],
-        applied=[
-            AppliedRow(
-                consumer=row["consumer"],
-                epoch=UUID(row["epoch"]),
-                topic=row["topic"],
-                generation=row["generation"],
-                partition=row["partition"],
-                position=row["position"],
-                next_offset=row["next_offset"],
-                topic_id=UUID(row["topic_id"]) if row["topic_id"] else None,
-            )
-            for row in _rows(seen, "applied")
-        ],
+        applied=[_applied(row) for row in _rows(seen, "applied")],
+        rebuilding=[_applied(row) for row in _rows(seen, "rebuilding")],
         copies=[
             CopyRow(
                 model=row["model"],
@@ -307,6 +302,19 @@ def store_view(service: str, seen: Mapping[str, Any], *, at: float, trip: float)
         ],
         troubles=[_trouble(row, clock) for row in _rows(seen, "troubles")],
         emails=_emails(seen.get("emails"), sessions, clock),
+    )
+
+
+def _applied(row: Mapping[str, Any]) -> AppliedRow:
+    return AppliedRow(
+        consumer=row["consumer"],
+        epoch=UUID(row["epoch"]),
+        topic=row["topic"],
+        generation=row["generation"],
+        partition=row["partition"],
+        position=row["position"],
+        next_offset=row["next_offset"],
+        topic_id=UUID(row["topic_id"]) if row["topic_id"] else None,
     )
 
 
