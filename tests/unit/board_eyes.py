@@ -8,6 +8,7 @@ from pathlib import Path
 
 import uvicorn
 
+from infra.board.actions import Actions
 from infra.board.app import create_app
 from infra.board.document import Board, Journey
 from infra.board.history import History
@@ -40,11 +41,13 @@ class Shown:
 
 
 @asynccontextmanager
-async def serving(eyes: Shown, file: Path, port: int | None = None) -> AsyncIterator[str]:
+async def serving(
+    eyes: Shown, file: Path, port: int | None = None, actions: Actions | None = None
+) -> AsyncIterator[str]:
     """The board on a port of this machine; yields its URL."""
     history = History(file)
     port = port or free_ports(1)[0]
-    app = create_app(Watch(eyes, history, INTERVAL))
+    app = create_app(Watch(eyes, history, INTERVAL), actions=actions)
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     server.capture_signals = nullcontext  # type: ignore[assignment]  # they are the test runner's

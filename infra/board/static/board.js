@@ -4,11 +4,13 @@ import { badge, brief, byId, clock, count, draw, duration, eta, h, rate, say, ta
 import { Strip } from "/static/strip.js";
 import { Trends } from "/static/trends.js";
 import { installSearch } from "/static/search.js";
+import { Redrive } from "/static/actions.js";
 
 const QUIET = 5; // seconds without a board after which the page says so; one comes every second
 
 const strip = new Strip(byId("strip"));
 const trends = new Trends();
+const redrive = new Redrive();
 const page = { board: null, received: 0, open: false, lostAt: null };
 
 // -- the stream ------------------------------------------------------------------------------------------------------
@@ -35,6 +37,7 @@ function show(board) {
   strip.show(board);
   trends.show(board);
   parked(board);
+  redrive.show(board);
   relays(board);
   builds(board);
   groups(board);
