@@ -26,6 +26,10 @@ class Watched:
         if urlsplit(url).hostname != "127.0.0.1":
             self.elsewhere.append(url)
 
+    def path(self, name: str) -> Locator:
+        """The row of a read model or a reaction."""
+        return self.page.get_by_role("group", name=f"{name} of the ")
+
     def box(self, path: str, stage: str) -> Locator:
         """The box of a stage by what a screen reader is told: `path` is the read model or reaction, `stage` the kind."""
         return self.page.get_by_role("button", name=f"{path}, {stage} ")

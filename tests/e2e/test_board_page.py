@@ -123,6 +123,18 @@ async def test_of_very_many_partitions_those_in_trouble_are_listed(
         assert_clean(watched)
 
 
+async def test_a_path_says_what_its_canary_took_and_that_one_waits(
+    browser: Browser, url: str, eyes: Shown
+) -> None:
+    arrived = examples.canary("order", "orders", round_trip=0.084, waiting=None)
+    waits = examples.canary("order", "saga", "inventory.events", round_trip=None, waiting=12.0)
+    eyes.board = examples.board(canaries=[arrived, waits])
+    async with opened(browser, url) as watched:
+        await expect(watched.path("orders")).to_contain_text("canary 84 ms")
+        await expect(watched.path("saga")).to_contain_text("canary waits for 12 s")
+        await expect(watched.path("users")).not_to_contain_text("canary")
+
+
 async def test_what_is_in_somebodys_hands_stays_when_a_new_board_comes(
     browser: Browser, url: str, eyes: Shown
 ) -> None:

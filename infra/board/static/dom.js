@@ -91,6 +91,9 @@ export function duration(seconds) {
 /** The same of what is no measurement: 2 s rather than 2.0 s. */
 export const round = (seconds) => duration(seconds).replace(".0 s", " s");
 
+/** What is short in milliseconds: 84 ms, 1.2 s. */
+export const span = (seconds) => (seconds < 1 ? `${(seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0)} ms` : duration(seconds));
+
 const wholeNumber = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const shortNumber = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 

@@ -1,5 +1,5 @@
 // The path strip: a row a path, a box a stage; what a box holds opens below its row.
-import { badge, brief, clock, count, draw, duration, eta, h, left, rate, say, table, tone, word } from "/static/dom.js";
+import { badge, brief, clock, count, draw, duration, eta, h, left, rate, say, span, table, tone, word } from "/static/dom.js";
 import { ageChart } from "/static/charts.js";
 
 const WHAT = { store: "event store", relay: "relay", topic: "topic", consumer: "consumer", "read model": "read model" };
@@ -45,15 +45,19 @@ class Row {
     this.name = h("strong");
     this.about = h("span", { class: "hush" });
     this.behind = h("span", { class: "behind" });
+    this.canary = h("span", { class: "canary" });
     this.boxes = path.stages.map((stage) => new Box(() => strip.toggle(path.id, stage.kind)));
     this.element = h("div", { class: "path", role: "group" },
-      h("div", { class: "name" }, this.name, this.about, this.behind),
+      h("div", { class: "name" }, this.name, this.about, this.behind, this.canary),
       h("div", { class: path.stages.length < 3 ? "stages short" : "stages" }, this.boxes.map((box) => box.element)));
     this.detail = null;
   }
 
-  show(path) {
+  show(path, canary) {
     say(this.name, path.projection);
+    say(this.canary, canary ? canaryIn(canary) : "");
+    this.canary.title = canary ? `Canary: ${canary.text}` : "";
+    this.canary.classList.toggle("waits", Boolean(canary) && canary.waiting !== null);
     const version = path.version === null ? "" : ` v${path.version}`;
     const from = path.topic ? ` ${path.kind === "reaction" ? "to" : "of"} ${path.topic}` : "";
     const parked = path.parked_streams ? ` · ${count(path.parked_streams)} parked` : "";
@@ -79,6 +83,12 @@ function behind(path) {
   if (path.state === "UP_TO_DATE" || path.state === "CANT_SEE" || !path.age) return "";
   const growing = path.net_rate > 0 && path.state !== "CATCHING_UP" ? `, growing by ${rate(path.net_rate)}` : "";
   return `${duration(path.age)} behind${growing}`;
+}
+
+/** How long an event of no domain took through the whole path, a few seconds ago: "canary 84 ms". */
+function canaryIn(canary) {
+  if (canary.waiting !== null) return `canary waits for ${duration(canary.waiting)}`;
+  return canary.round_trip === null ? "" : `canary ${span(canary.round_trip)}`;
 }
 
 class Detail {
@@ -170,7 +180,8 @@ export class Strip {
     this.board = board;
     const shape = JSON.stringify(board.paths.map((path) => [path.id, path.stages.map((stage) => stage.kind)]));
     if (shape !== this.shape) this.build(board, shape);
-    board.paths.forEach((path, index) => this.rows[index].show(path));
+    const canaries = new Map((board.canaries ?? []).map((each) => [each.path, each]));
+    board.paths.forEach((path, index) => this.rows[index].show(path, canaries.get(path.id)));
     this.showMarks();
   }
 
