@@ -7,6 +7,7 @@ from infra.board import document, words
 from infra.board.answer import answer
 from infra.board.builds import fraction, measured_build
 from infra.board.canary import canaries
+from infra.board.crowd import Crowds
 from infra.board.declared import Declared
 from infra.board.document import Eta, Partition, Path, Stage, StageKind, State
 from infra.board.happenings import Happenings
@@ -32,6 +33,7 @@ class Assembler:
         self._declared = declared
         self._started_at = started_at
         self._judge = Judge()
+        self._crowds = Crowds()
         self._happenings = Happenings()
         self._number = 0
 
@@ -82,12 +84,15 @@ class Assembler:
         """Each stage once, also when several paths share it."""
         stages: dict[str, tuple[Stage, Verdict]] = {}
         keys: set[str] = set()
+        self._crowds.read(views.kafka)
         for path in paths:
             for one in path.stages:
-                keys |= {one.key, *(f"{one.key} {part.partition}" for part in one.partitions)}
                 if one.key not in stages:
-                    stages[one.key] = self._stage(one, views)
+                    listed = self._crowds.listed(one, views.at, self._judge)
+                    keys |= {one.key, *(f"{one.key} {part.partition}" for part in listed.partitions)}
+                    stages[one.key] = self._stage(listed, views)
         self._judge.forget(keys)
+        self._crowds.forget(keys)
         return stages
 
     def _stage(self, one: MeasuredStage, views: Views) -> tuple[Stage, Verdict]:
@@ -131,6 +136,7 @@ class Assembler:
             partitions=[
                 _partition(part, verdict) for part, verdict in zip(one.partitions, verdicts, strict=True)
             ],
+            partition_count=len(one.crowd.numbers) if one.crowd else len(one.partitions),
         )
         return stage, total
 
@@ -155,6 +161,11 @@ class Assembler:
         shown = [
             stage.model_copy(update={"slowest": True}) if stage is slowest else stage for stage, _ in mine
         ]
+        if one.stages[-1].crowd is not None:
+            # A topic's partitions are listed once, not for each group of a crowd.
+            shown = [
+                _without_partitions(stage) if stage.kind is StageKind.TOPIC else stage for stage in shown
+            ]
         consumer = one.group or ""
         waiting = (
             sum(count for count in pending if count is not None)
@@ -220,6 +231,10 @@ def _counted(stages: Sequence[tuple[Stage, Verdict]]) -> list[tuple[Stage, Verdi
     by_rows = any(stage.kind is StageKind.READ_MODEL for stage, _ in stages)
     skipped = {StageKind.STORE, StageKind.TOPIC} | ({StageKind.CONSUMER} if by_rows else set())
     return [one for one in stages if one[0].kind not in skipped]
+
+
+def _without_partitions(stage: Stage) -> Stage:
+    return stage.model_copy(update={"partitions": []})
 
 
 def _longest(etas: Sequence[Eta | None]) -> Eta | None:

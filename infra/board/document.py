@@ -102,6 +102,7 @@ class Stage(_Part):
     eta: Eta | None = None
     event: HeldEvent | None = None
     partitions: list[Partition] = Field(default_factory=list)
+    partition_count: int = 0  # more than are listed: those are the worst ones (infra/board/crowd.py)
 
 
 class Path(_Part):
@@ -247,7 +248,9 @@ class Canary(_Part):
     topic: str | None
     sent_at: datetime  # the one that waits longest, or else the last one that arrived
     age: float | None  # seconds since the last one was sent; null: can't see
-    round_trip: float | None  # of the last one that arrived; null: the next one takes longer already, or nobody can see
+    round_trip: (
+        float | None
+    )  # of the last one that arrived; null: the next one takes longer already, or nobody can see
     waiting: float | None  # the oldest one that has not arrived; null: none waits, or nobody can see
     text: str
 

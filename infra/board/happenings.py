@@ -91,6 +91,8 @@ class Happenings:
             if begins or unseen:
                 self._rebalances[name] += 1
                 self._mark(now, "rebalance", name, f"{len(group.members)} members")
+            if group.commits is old.commits:
+                continue
             for place, offset in group.commits.items():
                 if offset < old.commits.get(place, 0):
                     text = f"partition {place[1]} of {place[0]}: from {old.commits[place]} to {offset}"

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from infra.board import document
+from infra.board.commits import by_topic
 from infra.board.declared import Declared
 from infra.board.document import Stage
-from infra.board.raw import GroupView, KafkaView, StoreView, Views
+from infra.board.raw import GroupView, KafkaView, StoreView, Views, numbers_by_topic
 from infra.board.states import Verdict
 from infra.board.store_stages import newest_cursor
 
@@ -99,8 +100,8 @@ def topic_of(name: str, kafka: KafkaView, stage: tuple[Stage, Verdict] | None) -
     margins = [
         offset - starts.get(partition, 0)
         for group in kafka.groups.values()
-        for (topic, partition), offset in group.commits.items()
-        if topic == name and partition in ends
+        for partition, offset in by_topic(group.commits).get(name, {}).items()
+        if partition in ends
     ]
     return document.Topic(
         name=name,
@@ -117,9 +118,7 @@ def group_of(name: str, group: GroupView, declared: Declared, rebalances: int) -
     service = name.partition("-service.")[0]
     members = []
     for member in group.members:
-        partitions: dict[str, list[int]] = {}
-        for topic, partition in sorted(member.partitions):
-            partitions.setdefault(topic, []).append(partition)
+        partitions = {topic: list(numbers) for topic, numbers in numbers_by_topic(member.partitions).items()}
         members.append(
             document.Member(id=member.id, client=member.client, host=member.host, partitions=partitions)
         )

@@ -1,12 +1,15 @@
 """What Kafka says, and the rows of those who consume: the topic, the offsets, what took effect. Why it is exact: path.py."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from infra.board.commits import by_topic
 from infra.board.declared import Projection
 from infra.board.document import HeldEvent, StageKind
 from infra.board.measures import (
     REBALANCING,
+    Crowd,
     Measure,
     MeasuredStage,
     in_sight,
@@ -23,6 +26,7 @@ from infra.board.raw import (
     StoreView,
     TopicView,
     Views,
+    numbers_by_topic,
 )
 from infra.board.store_stages import newest_cursor
 
@@ -76,13 +80,36 @@ def consumer_stage(
     if kafka is None:
         return MeasuredStage(key, kind, name, Measure(visible=False), problem=problem)
     view, members = kafka.topics.get(topic), kafka.groups.get(name)
-    commits = members.commits if members else {}
+    commits, working = by_topic(members.commits).get(topic, {}) if members else {}, at_work(service, views)
     parts = [
-        _partition(partition, commits.get((topic, partition)), topic, source, members, views,
-                   seen_at=kafka.at, fresh=seen, at_work=at_work(service, views))
+        _partition(partition, commits.get(partition), topic, source, members, views,
+                   seen_at=kafka.at, fresh=seen, at_work=working)
         for partition in sorted(view.ends if view else ())
     ]  # fmt: skip
     return MeasuredStage(key, kind, name, total_of(parts, kafka.at, seen, members), parts, problem=problem)
+
+
+def crowd_stage(service: str, group: str, source: str | None, topic: str, views: Views) -> MeasuredStage:
+    """The same as columns: `infra.board.crowd` fills in the sums, and the partitions that are worth a look."""
+    kafka, view = views.kafka, views.kafka.topics.get(topic) if views.kafka else None
+    if kafka is None or view is None:
+        return consumer_stage(service, group, source, topic, views)
+    members, seen = kafka.groups[group], in_sight(views, "kafka")
+    commits, working = by_topic(members.commits).get(topic, {}), at_work(service, views)
+    owned = {n for one in members.members for n in numbers_by_topic(one.partitions).get(topic, ())}
+    numbers = sorted(view.ends)
+
+    def measured(partition: int) -> Measure:
+        return _partition(partition, commits.get(partition), topic, source, members, views,
+                          seen_at=kafka.at, fresh=seen, at_work=working)  # fmt: skip
+
+    crowd = Crowd(
+        topic, numbers, [view.ends[n] for n in numbers], [view.starts.get(n, 0) for n in numbers],
+        [commits.get(n, -1) for n in numbers], [working and n in owned for n in numbers], measured,
+    )  # fmt: skip
+    total = Measure(at=kafka.at, visible=seen, rebalancing=members.state in REBALANCING)
+    return MeasuredStage(f"consumer {group} {topic}", StageKind.CONSUMER, group, total,
+                         problem=unseen(views, "kafka"), crowd=crowd)  # fmt: skip
 
 
 def applied_stage(
@@ -101,13 +128,16 @@ def applied_stage(
     rows = [row for row in store.applied if row.consumer == group and row.topic == topic]
     seen = in_sight(views, database) and in_sight(views, "kafka")
     members, seen_at = kafka.groups.get(group or ""), min(store.at, kafka.at)
-    parts = []
+    by_partition: dict[int, list[AppliedRow]] = defaultdict(list)
+    for row in rows:
+        by_partition[row.partition].append(row)
+    parts, working = [], at_work(projection.service, views)
     for partition in sorted(view.ends if view else ()):
-        mine = [row for row in rows if row.partition == partition]
+        mine = by_partition[partition]
         offset = max((offset_in(row, view) for row in mine), default=None)
         parts.append(
             _partition(partition, offset, topic, source, members, views,
-                       seen_at=seen_at, fresh=seen, at_work=at_work(projection.service, views),
+                       seen_at=seen_at, fresh=seen, at_work=working,
                        consumer=group or "", done=done_by(mine))
         )  # fmt: skip
     total = total_of(parts, seen_at, seen, members)
@@ -218,8 +248,12 @@ def wanted_records(views: Mapping[str, StoreView], kafka: KafkaView) -> set[tupl
     """The records to read: of each partition that is not at its end, the one at the offset of each consumer."""
     wanted: set[tuple[str, int, int]] = set()
     for group in kafka.groups.values():
-        for (topic, partition), offset in group.commits.items():
-            _want(wanted, kafka.topics.get(topic), topic, partition, offset)
+        for topic, offsets in by_topic(group.commits).items():
+            if (view := kafka.topics.get(topic)) is not None:
+                ends, starts = view.ends, view.starts
+                for partition, offset in offsets.items():
+                    if offset < ends.get(partition, -1):  # most have read all that there is
+                        wanted.add((topic, partition, max(offset, starts.get(partition, 0))))
     for store in views.values():
         for row in store.applied:
             view = kafka.topics.get(row.topic)

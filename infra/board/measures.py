@@ -1,6 +1,6 @@
 """What is measured of a path: how far events came, how far they passed, how many wait and how long. See path.py."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -36,12 +36,35 @@ class Measure:
     lost: int = 0  # records that should be in the topic and are not
     member: str | None = None
     event: HeldEvent | None = None
-    ordered: bool = True  # False: an older one may come behind younger ones that passed; a step back is no news
+    ordered: bool = (
+        True  # False: an older one may come behind younger ones that passed; a step back is no news
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """A group and a topic as columns, a row for each partition in `numbers`. See crowd.py.
+
+    commits   -1: nothing was committed
+    owned     a member has it, as far as is known
+    measure   measures one of the partitions in full
+    """
+
+    topic: str
+    numbers: Sequence[int]
+    ends: Sequence[int]
+    starts: Sequence[int]
+    commits: Sequence[int]
+    owned: Sequence[bool]
+    measure: Callable[[int], Measure]
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredStage:
-    """`key` names what is measured; paths that share a relay share its key. `problem`: why it can't be seen."""
+    """`key` names what is measured; paths that share a relay share its key. `problem`: why it can't be seen.
+
+    `crowd`: the partitions, when there are too many groups to measure each.
+    """
 
     key: str
     kind: StageKind
@@ -49,6 +72,7 @@ class MeasuredStage:
     total: Measure
     partitions: Sequence[Measure] = ()
     problem: str = ""
+    crowd: Crowd | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,14 +61,15 @@ def _gauge(
 
 
 def _groups(board: Board) -> Iterator[Metric]:
-    lags: dict[tuple[str, str, int], Partition] = {}
+    lags: dict[tuple[str, str, str], Stage | Partition] = {}
     for path in board.paths:
         for stage in path.stages:
-            if stage.kind is StageKind.CONSUMER and path.topic and stage.state is not State.CANT_SEE:
+            seen_now = stage.state is not State.CANT_SEE and stage.partitions
+            if stage.kind is StageKind.CONSUMER and path.topic and seen_now:
                 # Several paths may share a group and a topic; each says the same of a partition.
-                lags |= {(stage.name, path.topic, each.partition): each for each in stage.partitions}
+                lags |= {(stage.name, path.topic, number): each for number, each in _parts(stage)}
     seen = {key: each for key, each in lags.items() if each.state is not State.CANT_SEE}
-    rows = [([CLUSTER, group, topic, str(number)], each) for (group, topic, number), each in seen.items()]
+    rows = [([CLUSTER, group, topic, number], each) for (group, topic, number), each in seen.items()]
     yield _gauge(
         "kafka_consumergroup_group_lag",
         "Records between the committed offset and the end of the partition.",
@@ -84,6 +85,7 @@ def _groups(board: Board) -> Iterator[Metric]:
     groups = sorted({group for group, _, _ in seen})
     ages = {name: [p.age for (group, _, _), p in seen.items() if group == name] for name in groups}
     counts = {name: [p.pending for (group, _, _), p in seen.items() if group == name] for name in groups}
+    whole = {group for group, _, number in seen if number}  # of others there are only sums
     yield _gauge(
         "kafka_consumergroup_group_max_lag_seconds",
         "The greatest lag of the group's partitions, in seconds.",
@@ -97,7 +99,11 @@ def _groups(board: Board) -> Iterator[Metric]:
         "kafka_consumergroup_group_max_lag",
         "The greatest lag of the group's partitions, in records.",
         ["cluster_name", "group"],
-        [([CLUSTER, name], max((n for n in counts[name] if n is not None), default=None)) for name in groups],
+        [
+            ([CLUSTER, name], max((n for n in counts[name] if n is not None), default=None))
+            for name in groups
+            if name in whole
+        ],
     )
     yield _gauge(
         "kafka_consumergroup_group_sum_lag",
@@ -216,7 +222,9 @@ def _type(at: Hold) -> str:
 
 
 def _parts(stage: Stage) -> list[tuple[str, Stage | Partition]]:
-    """The stage's partitions; a stage without partitions as a whole, so that sums count nothing twice."""
+    """The stage's partitions; as a whole a stage that has none, or doesn't list all: sums count everything once."""
+    if len(stage.partitions) < stage.partition_count:
+        return [("", stage)]
     return [(str(each.partition), each) for each in stage.partitions] or [("", stage)]
 
 

@@ -20,13 +20,17 @@ the whole path
     twice, and never not at all.
 """
 
+from infra.board.commits import by_topic
 from infra.board.declared import Declared, Projection
 from infra.board.emails import email_path
-from infra.board.log_stages import applied_stage, consumer_stage, topic_stage
+from infra.board.log_stages import applied_stage, consumer_stage, crowd_stage, topic_stage
 from infra.board.measures import MeasuredPath, MeasuredStage
-from infra.board.raw import Views
+from infra.board.raw import KafkaView, Views, numbers_by_topic
 from infra.board.store_stages import consumer_of, newest_cursor, projector_stage, relay_stage, store_stage
 from infra.board.troubles import explained_stage
+
+MEASURED = 2000
+"""Partitions of groups that nobody declared, each counted for each group, that are measured one by one. See crowd.py."""
 
 
 def measure(views: Views, declared: Declared) -> list[MeasuredPath]:
@@ -42,12 +46,44 @@ def measure(views: Views, declared: Declared) -> list[MeasuredPath]:
             )
     paths.extend(email_path(service, views) for service in declared.senders)
     known = {(path.group, path.topic) for path in paths}
-    paths.extend(
-        _topic_path(projection, None, group, topic, views, declared)
-        for projection, group, topic in _undeclared(views, declared)
-        if (group, topic) not in known
-    )
+    others = [one for one in _undeclared(views, declared) if (one[1], one[2]) not in known]
+    if views.kafka is None or sum(_width(topic, views.kafka) for _, _, topic in others) <= MEASURED:
+        paths.extend(
+            _topic_path(projection, None, group, topic, views, declared)
+            for projection, group, topic in others
+        )
+    else:
+        logs: dict[str, list[MeasuredStage]] = {}
+        paths.extend(_crowd_path(*other, views, declared, logs) for other in others)
     return paths
+
+
+def _width(topic: str, kafka: KafkaView) -> int:
+    view = kafka.topics.get(topic)
+    return len(view.ends) if view else 0
+
+
+def _crowd_path(
+    projection: Projection,
+    group: str,
+    topic: str,
+    views: Views,
+    declared: Declared,
+    logs: dict[str, list[MeasuredStage]],
+) -> MeasuredPath:
+    """A path with the sums of its consumer, and of its log. `logs`: what all paths of a topic share."""
+    source = declared.source_of(topic)
+    if topic not in logs:
+        logs[topic] = _log_stages(source, topic, views)
+    end = crowd_stage(projection.service, group, source, topic, views)
+    return MeasuredPath(projection, None, source, topic, group, [*logs[topic], end], declared=False)
+
+
+def _log_stages(source: str | None, topic: str, views: Views) -> list[MeasuredStage]:
+    stages = [topic_stage(source, topic, views)]
+    if source is not None:
+        stages = [store_stage(source, views), relay_stage(source, topic, views), *stages]
+    return stages
 
 
 def _own_store_path(projection: Projection, views: Views) -> MeasuredPath:
@@ -67,10 +103,7 @@ def _topic_path(
     declared: Declared,
 ) -> MeasuredPath:
     source = declared.source_of(topic)
-    stages: list[MeasuredStage] = []
-    if source is not None:
-        stages += [store_stage(source, views), relay_stage(source, topic, views)]
-    stages.append(topic_stage(source, topic, views))
+    stages = _log_stages(source, topic, views)
     reading = [consumer_stage(projection.service, group, source, topic, views)]
     if projection.service in views.stores or f"postgres-{projection.service}" in views.seen:
         reading.append(applied_stage(projection, group, source, topic, views))
@@ -102,8 +135,8 @@ def _undeclared(views: Views, declared: Declared) -> list[tuple[Projection, str,
     """
     found: list[tuple[Projection, str, str]] = []
     for name, group in sorted(views.kafka.groups.items()) if views.kafka else []:
-        assigned = {topic for member in group.members for topic, _ in member.partitions}
-        for topic in sorted({topic for topic, _ in group.commits} | assigned):
+        assigned = {topic for member in group.members for topic in numbers_by_topic(member.partitions)}
+        for topic in sorted(by_topic(group.commits).keys() | assigned):
             if group.state == "Stable" and topic not in assigned:
                 continue
             service = name.partition("-service.")[0]

@@ -6,6 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 TopicPartition = tuple[str, int]
@@ -127,6 +128,27 @@ class TroubleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SentCanary:
+    """A canary in the store that sends it."""
+
+    stream_id: str
+    version: int
+    position: int
+    sent_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PassedCanary:
+    """The last canary of a stream that a listener passed. `sent_at` is by the sender's clock, `applied_at` by its own."""
+
+    listener: str
+    stream_id: str
+    version: int
+    sent_at: datetime
+    applied_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class WaitingEmail:
     """An e-mail that is to be sent now. `age`: seconds since it was to be sent; `reason`: of the last attempt, a word."""
 
@@ -146,27 +168,6 @@ class EmailsRow:
     oldest: WaitingEmail | None
     reason: str | None
     senders: int
-
-
-@dataclass(frozen=True, slots=True)
-class SentCanary:
-    """A canary in the store that sends it."""
-
-    stream_id: str
-    version: int
-    position: int
-    sent_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class PassedCanary:
-    """The last canary of a stream that a listener passed. `sent_at` is by the sender's clock, `applied_at` by its own."""
-
-    listener: str
-    stream_id: str
-    version: int
-    sent_at: datetime
-    applied_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +197,9 @@ class StoreView:
     parked: Sequence[ParkedRow] = ()
     parked_counts: Sequence[ParkedCount] = ()
     troubles: Sequence[TroubleRow] = ()
+    emails: EmailsRow | None = None  # of a service that sends them
     sent_canaries: Sequence[SentCanary] = ()
     passed_canaries: Sequence[PassedCanary] = ()
-    emails: EmailsRow | None = None  # of a service that sends them
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,15 @@ class TopicView:
     id: UUID | None
     starts: Mapping[int, int]
     ends: Mapping[int, int]
+
+
+@lru_cache(maxsize=4096)  # an assignment seldom changes, and a set remembers its hash
+def numbers_by_topic(partitions: frozenset[TopicPartition]) -> Mapping[str, Sequence[int]]:
+    """Topic -> its partitions, ascending."""
+    topics: dict[str, list[int]] = {}
+    for topic, number in sorted(partitions):
+        topics.setdefault(topic, []).append(number)
+    return topics
 
 
 @dataclass(frozen=True, slots=True)

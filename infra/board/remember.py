@@ -41,7 +41,7 @@ def _of_stage(path: Path, stage: Stage) -> Sample:
     if stage.state is State.CANT_SEE:
         return Sample(series_of(path.id, stage.kind), [None])
     ages: list[float | None] = [stage.age]
-    if stage.partitions:
+    if stage.partitions and len(stage.partitions) >= stage.partition_count:
         ages = [None] * (1 + max(each.partition for each in stage.partitions))
         for each in stage.partitions:
             ages[each.partition] = None if each.state is State.CANT_SEE else each.age

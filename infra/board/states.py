@@ -62,7 +62,9 @@ class Track:
     def observe(self, seen: Measure, now: float) -> Verdict:
         """Take one look (once a pass), and say how it is. A measure that is not fresh adds nothing."""
         if seen.visible and seen.arrived is not None and seen.passed is not None and seen.pending is not None:
-            self._remember(Sample(now, seen.arrived, seen.passed, seen.pending), seen)
+            self._remember(
+                Sample(now, seen.arrived, seen.passed, seen.pending), started=seen.started and seen.ordered
+            )
         state = self._judge(seen, now)
         if state is not self.state:
             self.state, self.entered = state, now
@@ -70,13 +72,23 @@ class Track:
         eta = self._eta() if state is State.CATCHING_UP else None
         return Verdict(state, now - self.entered, *rates, eta)
 
-    def _remember(self, sample: Sample, seen: Measure) -> None:
+    @classmethod
+    def recalled(cls, samples: Iterable[Sample], high_water: int) -> "Track":
+        """As if it had observed these, oldest first, and had passed as far as `high_water` before."""
+        track = cls(high_water=high_water)
+        for sample in samples:
+            track._remember(sample, started=True)
+        if track.samples and track.samples[-1].passed < high_water:
+            track.moved_back_from = high_water
+        return track
+
+    def _remember(self, sample: Sample, *, started: bool) -> None:
         last = self.samples[-1] if self.samples else None
         if last is not None and sample.arrived < last.arrived:
             # The log or the store is another one, or lost its end: nothing before compares with it.
             self.samples.clear()
             self.high_water, self.moved_back_from, last = sample.passed, None, None
-        if last is not None and sample.passed < last.passed and seen.started and seen.ordered:
+        if last is not None and sample.passed < last.passed and started:
             self.moved_back_from = max(self.high_water, last.passed)
             self.samples.clear()  # the way back is no progress
         if self.moved_back_from is not None and sample.passed >= self.moved_back_from:
@@ -162,6 +174,11 @@ class Judge:
     def observe(self, key: str, seen: Measure, now: float) -> Verdict:
         """Call it once a pass for a key."""
         return self._tracks.setdefault(key, Track()).observe(seen, now)
+
+    def recall(self, key: str, samples: Iterable[Sample], high_water: int) -> None:
+        """What was seen of a key that nobody asked about until now, oldest first; nothing if it was observed before."""
+        if key not in self._tracks:
+            self._tracks[key] = Track.recalled(samples, high_water)
 
     def forget(self, keys: set[str]) -> None:
         """Of what is gone nothing is kept: only `keys` stay."""
