@@ -58,13 +58,22 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 @app.command()
 def up() -> None:
     """Start what does not run, and wait until all of it is ready. Fetches what is missing."""
-    bring_up(stack())
+    local = stack()
+    bring_up(local)
+    print_board(local)
 
 
 def bring_up(local: Stack) -> None:
     with progress("Starting") as show:
         run(local.up(show))
     out.print("Everything is ready. [dim]millrace status · millrace logs · millrace down[/dim]")
+
+
+def print_board(local: Stack) -> None:
+    """Where the board is, and what one needs to act there."""
+    out.print(
+        f"Board: {local.url('board')} [dim]· operator token:[/dim] {local.operator_token}", soft_wrap=True
+    )
 
 
 @app.command()
@@ -92,7 +101,8 @@ def status(
     ] = False,
 ) -> None:
     """Show each component: state, pid, address, uptime, memory."""
-    statuses = asyncio.run(stack().status())
+    local = stack()
+    statuses = asyncio.run(local.status())
     if as_json:
         out.print_json(json.dumps([status_json(each) for each in statuses]))
         return
@@ -100,6 +110,7 @@ def status(
     for each in statuses:
         if each.detail:
             out.print(f"[yellow]{each.name}[/yellow]: {escape(each.detail)}")
+    print_board(local)
 
 
 @app.command()

@@ -144,6 +144,7 @@ def print_where_to_look(stack: Stack, customer: Customer) -> None:
     out.rule("[bold]The stack stays up", align="left")
     places = Table(box=None, show_header=False)
     places.add_row("[bold]board: what waits, where and why[/bold]", f"[bold]{stack.url('board')}[/bold]")
+    places.add_row("  operator token, to act there", stack.operator_token)
     for service in stack.topology.services:
         places.add_row(f"{service.name} API", f"{stack.url(service.name)}/docs")
     places.add_row("mailbox", stack.url("mailbox"))

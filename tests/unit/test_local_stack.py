@@ -162,3 +162,17 @@ def test_the_status_is_also_told_to_programs(tmp_path: Path) -> None:
     components = {status["name"]: status["state"] for status in json.loads(result.stdout)}
     assert components["order"] == "stopped"
     assert len(components) == 11
+
+
+def test_the_status_says_what_one_needs_to_act_on_the_board(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "infra.cli", "status"],
+        env=os.environ | {"MILLRACE_HOME": str(tmp_path)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    env = Stack(Topology(PORTS), tmp_path).board.command().env
+    assert f"operator token: {env['BOARD_OPERATOR_TOKEN']}\n" in result.stdout
