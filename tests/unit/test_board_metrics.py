@@ -129,6 +129,25 @@ def held_by(path: Path, event_type: str) -> Path:
     return path.model_copy(update={"stages": stages})
 
 
+def test_of_a_crowd_there_are_the_sums_and_nothing_that_counts_twice() -> None:
+    board = examples.in_trouble()
+    crowd = [
+        path.model_copy(update={"stages": [
+            stage.model_copy(update={"partitions": stage.partitions[:2], "partition_count": 250, "pending": 7000, "age": 99.0})
+            if stage.kind is StageKind.CONSUMER else stage for stage in path.stages
+        ]})
+        for path in board.paths
+    ]  # fmt: skip
+    board = board.model_copy(update={"paths": crowd})
+    whole = GROUP | {"topic": "orders.events", "partition": ""}
+    assert value(board, "kafka_consumergroup_group_lag", whole) == 7000
+    assert value(board, "kafka_consumergroup_group_lag", PARTITION) is None
+    assert value(board, "kafka_consumergroup_group_sum_lag", GROUP) == 7000
+    assert value(board, "kafka_consumergroup_group_max_lag_seconds", GROUP) == 99
+    assert value(board, "kafka_consumergroup_group_max_lag", GROUP) is None
+    assert value(board, "millrace_path_pending_events", CONSUMER | {"partition": ""}) == 7000
+
+
 def test_before_the_first_pass_it_says_that_and_nothing_else() -> None:
     assert [sample.value for sample in families(None)["millrace_board_up"].samples] == [0]
     assert families(None).keys() == {"millrace_board_up"}

@@ -176,3 +176,20 @@ def test_a_log_that_is_another_one_is_compared_with_nothing(monkeypatch: pytest.
 
     assert stage.state is State.UP_TO_DATE
     assert isinstance(stage.as_of, datetime)
+
+
+def test_who_goes_back_is_moved_back_though_all_of_a_moment_ago_has_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(path, "MEASURED", 0)
+    world, assembler = World(0, width=1), Assembler(NOBODY, NOW)
+    for number in range(10):
+        world.readers = [
+            Reader(world.chance, end=100 + 5 * number, commit=99 + 5 * number, left=9, habit="still")
+        ]
+        board = assembler.board(world.next(number), took=0.0)
+    assert consumer(board)[1].state is State.UP_TO_DATE
+
+    world.readers = [Reader(world.chance, end=150, commit=143, left=9, habit="still")]
+
+    assert consumer(assembler.board(world.next(10), took=0.0))[1].state is State.MOVED_BACK
