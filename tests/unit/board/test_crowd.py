@@ -182,14 +182,16 @@ def test_who_goes_back_is_moved_back_though_all_of_a_moment_ago_has_passed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(path, "MEASURED", 0)
-    world, assembler = World(0, width=1), Assembler(NOBODY, NOW)
-    for number in range(10):
+    world, assembler = World(0, width=2), Assembler(NOBODY, NOW)
+
+    def at(number: int, commit: int) -> Stage:
+        slower = Reader(world.chance, end=50 + 5 * number, commit=40 + 5 * number, left=9, habit="still")
         world.readers = [
-            Reader(world.chance, end=100 + 5 * number, commit=99 + 5 * number, left=9, habit="still")
+            slower,
+            Reader(world.chance, end=100 + 5 * number, commit=commit, left=9, habit="still"),
         ]
-        board = assembler.board(world.next(number), took=0.0)
-    assert consumer(board)[1].state is State.UP_TO_DATE
+        return consumer(assembler.board(world.next(number), took=0.0))[1]
 
-    world.readers = [Reader(world.chance, end=150, commit=143, left=9, habit="still")]
-
-    assert consumer(assembler.board(world.next(10), took=0.0))[1].state is State.MOVED_BACK
+    seen = [at(number, 99 + 5 * number).state for number in range(10)]
+    assert seen[-1] is State.UP_TO_DATE
+    assert at(10, 143).state is State.MOVED_BACK  # from 144
