@@ -22,6 +22,7 @@ from infra.board.declared import PLATFORM, Declared
 from infra.board.document import Board, Journey
 from infra.board.journey import Journeys
 from infra.board.kafka import Kafka
+from infra.board.passages import Passages
 from infra.board.raw import KafkaView, Seen, StoreView, Views
 from infra.board.stores import Store, clock_offset, problem_of
 
@@ -96,7 +97,8 @@ class Collector:
         self._store_watch = {name: Watched[StoreView](f"postgres-{name}") for name in databases}
         self._kafka_watch = Watched[KafkaView]("kafka")
         self._assembler = Assembler(declared, datetime.now(UTC))
-        self._journeys = Journeys(databases, declared)
+        self._passages = Passages()
+        self._journeys = Journeys(databases, declared, self._passages)
         self._declared = declared
         self._questions = questions({}, None, declared)
         self._turn = asyncio.Lock()
@@ -112,6 +114,7 @@ class Collector:
         async with self._turn:
             began = time.monotonic()
             views = await self._views()
+            self._passages.observe(views)
             return self._assembler.board(views, took=time.monotonic() - began)
 
     async def where(self, wanted: str) -> Journey:
@@ -121,6 +124,7 @@ class Collector:
         """
         async with self._turn:
             views = await self._views()
+            self._passages.observe(views)
         return await self._journeys.of(wanted, views)
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """Where is my event? An id, the events that belong to it in every store, and how far each of them came.
 
 Past a place is what has a position that is not above it (own store), or a version that the consumer has applied. So a hop is
-known exactly; when an event passed is known for its commit, and from there for events that it caused.
+known exactly. When an event passed is known for its commit; for later hops as far as the board looked just then (passages.py).
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from infra.board import words
 from infra.board.declared import STREAMS, Declared, Projection
 from infra.board.document import Hop, Journey, StageKind, TracedEvent
 from infra.board.measures import store_clock
+from infra.board.passages import Passages, consumer_key, model_key, relay_key
 from infra.board.raw import StoreView, Views
 from infra.board.store_stages import consumer_of, newest_cursor
 from infra.board.stores import Store
@@ -72,9 +73,10 @@ class Found:
 class Journeys:
     """Looks events up, on connections of its own: a long search never delays a pass."""
 
-    def __init__(self, databases: Mapping[str, str], declared: Declared) -> None:
+    def __init__(self, databases: Mapping[str, str], declared: Declared, passages: Passages) -> None:
         self._stores = {service: Store(service, url) for service, url in databases.items()}
         self._declared = declared
+        self._passages = passages
         self._turn = asyncio.Lock()
 
     async def of(self, wanted: str, views: Views) -> Journey:
@@ -176,12 +178,12 @@ class Journeys:
         partition = partition_of(event.stream_id.encode(), len(view.ends)) if view and view.ends else None
         hops = [_passed(StageKind.STORE, service, event.recorded_at, f"appended to the store of {service}")]
         if topic is not None:
-            hops.append(_relay_hop(service, topic, event, views))
+            hops.append(_relay_hop(service, topic, event, views, self._passages))
         for projection in self._declared.projections:
             if projection.topics and topic in projection.topics:
-                hops.append(await self._consumed(projection, service, event, views, sent=hops[1]))
+                hops.append(await self._consumed(projection, service, event, views, partition, sent=hops[1]))
             elif not projection.topics and projection.service == service:
-                hops.append(_projected(projection, event, views))
+                hops.append(_projected(projection, event, views, self._passages))
         return TracedEvent(
             service=service,
             event_id=str(event.event_id),
@@ -197,7 +199,14 @@ class Journeys:
         )
 
     async def _consumed(
-        self, projection: Projection, source: str, event: Found, views: Views, *, sent: Hop
+        self,
+        projection: Projection,
+        source: str,
+        event: Found,
+        views: Views,
+        partition: int | None,
+        *,
+        sent: Hop,
     ) -> Hop:
         store = views.stores.get(projection.service)
         _, consumer = consumer_of(projection, store)
@@ -216,7 +225,8 @@ class Journeys:
         if parked:
             return _hop(projection, path, "parked", None, f"parked by {consumer}")
         if version is not None and version >= event.version:
-            return _hop(projection, path, "passed", None, f"applied by {projection.name}")
+            at = self._applied_at(projection, consumer or "", source, event, views, partition)
+            return _hop(projection, path, "passed", None, f"applied by {projection.name}", at=at)
         if sent.state != "passed":
             return _hop(projection, path, "unknown", None, "it has not been sent yet")
         waiting = _waiting(source, event, views)
@@ -224,8 +234,28 @@ class Journeys:
             projection, path, "waiting", waiting, f"waits for {projection.name} {words.duration(waiting)}"
         )
 
+    def _applied_at(
+        self,
+        projection: Projection,
+        consumer: str,
+        source: str,
+        event: Found,
+        views: Views,
+        partition: int | None,
+    ) -> datetime | None:
+        if partition is None or source not in views.stores:
+            return None
+        epoch, topic = views.stores[source].epoch, self._declared.topics[source]
+        key = consumer_key(projection.service, consumer, epoch, topic, partition)
+        return _not_before(event, self._passages.when(key, event.position))
+
 
 _PREFIXES = STREAMS
+
+
+def _not_before(event: Found, moment: datetime | None) -> datetime | None:
+    """Two clocks: what was seen to pass before its commit passed a moment after it."""
+    return None if moment is None else max(moment, event.recorded_at)
 
 
 def _passed(kind: StageKind, name: str, at: datetime | None, text: str) -> Hop:
@@ -233,11 +263,12 @@ def _passed(kind: StageKind, name: str, at: datetime | None, text: str) -> Hop:
     return Hop(kind=kind, name=name, path=None, state="passed", at=moment, waiting=None, text=text)
 
 
-def _relay_hop(service: str, topic: str, event: Found, views: Views) -> Hop:
+def _relay_hop(service: str, topic: str, event: Found, views: Views, passages: Passages) -> Hop:
     store = views.stores.get(service)
     cursor = newest_cursor(store, topic) if store else None
     if cursor is not None and cursor.position >= event.position:
-        return _passed(StageKind.RELAY, service, None, f"sent to {topic}")
+        at = _not_before(event, passages.when(relay_key(service, topic), event.position))
+        return _passed(StageKind.RELAY, service, at, f"sent to {topic}")
     waiting = _waiting(service, event, views)
     state, text = ("unknown", f"I can't see the relay of {service}") if store is None else (
         "waiting", f"waits here for {words.duration(waiting)}")  # fmt: skip
@@ -247,7 +278,7 @@ def _relay_hop(service: str, topic: str, event: Found, views: Views) -> Hop:
     )  # fmt: skip
 
 
-def _projected(projection: Projection, event: Found, views: Views) -> Hop:
+def _projected(projection: Projection, event: Found, views: Views, passages: Passages) -> Hop:
     path = f"{projection.service}/{projection.name}"
     store: StoreView | None = views.stores.get(projection.service)
     version, _ = consumer_of(projection, store)
@@ -256,16 +287,27 @@ def _projected(projection: Projection, event: Found, views: Views) -> Hop:
     if store is None:
         return _hop(projection, path, "unknown", None, f"I can't see {projection.name}")
     if row is not None and row.position >= event.position:
-        return _hop(projection, path, "passed", None, f"applied by {projection.name}")
+        key = model_key(projection.service, projection.name, version)
+        at = _not_before(event, passages.when(key, event.position))
+        return _hop(projection, path, "passed", None, f"applied by {projection.name}", at=at)
     waiting = _waiting(projection.service, event, views)
     return _hop(
         projection, path, "waiting", waiting, f"waits for {projection.name} {words.duration(waiting)}"
     )
 
 
-def _hop(projection: Projection, path: str, state: str, waiting: float | None, text: str) -> Hop:
+def _hop(
+    projection: Projection,
+    path: str,
+    state: str,
+    waiting: float | None,
+    text: str,
+    *,
+    at: datetime | None = None,
+) -> Hop:
+    moment = at.astimezone(UTC) if at else None
     return Hop.model_validate(
-        {"kind": StageKind.READ_MODEL, "name": projection.name, "path": path, "state": state, "at": None,
+        {"kind": StageKind.READ_MODEL, "name": projection.name, "path": path, "state": state, "at": moment,
          "waiting": waiting, "text": text}
     )  # fmt: skip
 

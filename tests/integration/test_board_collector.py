@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -355,6 +355,10 @@ async def test_an_event_is_found_by_every_id_and_told_where_it_waits(kit: BoardK
         async def passed() -> bool:
             found = await kit.collector.where("counter-1")
             assert {hop.state for hop in found.events[0].hops} == {"passed"}, found.text
+            committed = found.events[0].committed_at
+            now = datetime.now(UTC)
+            # The board looked all the time: it saw each of them happen.
+            assert all(hop.at and committed <= hop.at <= now for hop in found.events[0].hops), found
             return True
 
         await eventually(passed, 30.0, "passed everywhere")
