@@ -1,5 +1,5 @@
 // "Where is my event?": an id, and every hop of what belongs to it.
-import { byId, clock, duration, h } from "/static/dom.js";
+import { byId, clock, draw, duration, h } from "/static/dom.js";
 
 let asked = "";
 let timer = null;
@@ -21,12 +21,12 @@ async function find(id) {
   }
 }
 
-const tell = (text) => byId("found").replaceChildren(h("p", { class: "none hops" }, text));
+const tell = (text) => draw(byId("found"), h("p", { class: "none hops" }, text));
 
 function show(journey) {
-  byId("found").replaceChildren(
-    h("p", { class: "hops" }, journey.text, journey.complete ? "" : " Not everything could be looked through."),
-    ...journey.events.map(travelled));
+  draw(byId("found"),
+    h("p", { class: "hops" }, journey.text, journey.complete ? null : " Not everything could be looked through."),
+    journey.events.map(travelled));
 }
 
 function travelled(event) {
@@ -37,6 +37,15 @@ function travelled(event) {
     event.hops.map((hop) => step(event, hop)));
 }
 
+/** Where a hop is: "event store of order", "reservations of inventory". */
+function place(hop) {
+  const of = (service) => h("span", { class: "hush" }, ` of ${service}`);
+  if (hop.kind === "store") return ["event store", of(hop.name)];
+  if (hop.kind === "relay") return ["relay", of(hop.name)];
+  if (hop.kind === "read model") return hop.path ? [hop.name, of(hop.path.split("/")[0])] : [hop.name];
+  return [`${hop.kind} `, h("span", { class: "hush" }, hop.name)];
+}
+
 const CLASS = { passed: "passed", waiting: "waiting", parked: "waiting", unknown: "later" };
 
 function step(event, hop) {
@@ -44,7 +53,7 @@ function step(event, hop) {
   const when = hop.state === "waiting" ? `waiting here for ${duration(hop.waiting)}`
     : hop.state === "parked" ? "parked" : hop.at ? `${clock(hop.at)}${took > 0 ? `  +${duration(took)}` : ""}` : hop.state === "passed" ? "passed" : "not known";
   return h("li", { class: CLASS[hop.state] ?? "later" },
-    h("span", {}, `${hop.kind} `, h("span", { class: "hush" }, hop.name)),
+    h("span", {}, ...place(hop)),
     h("span", { class: "took" }, when),
     hop.text && hop.state !== "passed" ? h("span", { class: "detail" }, hop.text) : null);
 }
