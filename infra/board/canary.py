@@ -76,6 +76,7 @@ def questions(
         behind = {
             (row.stream_id, row.version + 1) for row in noted if row.version < last.get(row.stream_id, 0)
         }
+        behind |= {(stream_id, 1) for stream_id in last}  # for who has passed none of its stream
         asked[service] = Question(streams, tuple(sorted(behind)))
     return asked
 
