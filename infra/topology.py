@@ -72,6 +72,7 @@ PORTS = {
     "SMTP": 1025,
     "MAILBOX": 8025,
     "PROMETHEUS": 9090,
+    "GRAFANA": 3000,
     "BOARD": 8080,
 }
 """Default ports. MILLRACE_PORT_OFFSET moves them all, MILLRACE_<NAME>_PORT moves one."""

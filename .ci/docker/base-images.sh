@@ -12,6 +12,7 @@ PYTHON=millrace-ci/python:3.11
 POSTGRES=millrace-ci/postgres:15
 KAFKA=millrace-ci/kafka:4.1
 MAILBOX=millrace-ci/mailbox:1
+PROMETHEUS=millrace-ci/prometheus:2.42
 export DOCKER_BUILDKIT=0
 
 label() { docker image inspect --format '{{index .Config.Labels "millrace.recipe"}}' "$1" 2>/dev/null || true; }
@@ -68,9 +69,11 @@ debian
 image "$PYTHON" python "$DEBIAN"
 image "$POSTGRES" postgres "$DEBIAN"
 image "$KAFKA" kafka "$DEBIAN" "$PYTHON"
+image "$PROMETHEUS" prometheus "$DEBIAN"
 mailbox
 
 # Without buildx the client builds with the classic builder only; testcontainers' helper image can't be pulled.
 docker buildx version >/dev/null 2>&1 || echo 'export DOCKER_BUILDKIT=0'
 printf 'export %s\n' TESTCONTAINERS_RYUK_DISABLED=true "MILLRACE_PYTHON_IMAGE=$PYTHON" "MILLRACE_POSTGRES_IMAGE=$POSTGRES" \
-  "MILLRACE_KAFKA_IMAGE=$KAFKA" "MILLRACE_MAILPIT_IMAGE=$MAILBOX"
+  "MILLRACE_KAFKA_IMAGE=$KAFKA" "MILLRACE_MAILPIT_IMAGE=$MAILBOX" \
+  "MILLRACE_PROMETHEUS_IMAGE=$PROMETHEUS"

@@ -17,6 +17,7 @@ from tests.support import eventually
 from tests.unit import board_examples as examples
 from tests.unit.board_eyes import Shown, serving
 from tests.unit.test_alerts import ALERTS, at_partition, sentence
+from tests.unit.test_grafana import Query, queries
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -50,6 +51,7 @@ async def prometheus_server(
             prometheus, folder, targets | {"board": board.removeprefix("http://")}
         ) as it:
             await eventually(lambda: scraped_twice(it), within=30, what="everybody is asked twice")
+            await eventually(lambda: it.query("ALERTS"), within=30, what="the rules were looked at")
             yield it
 
 
@@ -131,13 +133,28 @@ async def test_of_what_is_well_nothing_is_raised(prometheus_server: Prometheus) 
     }
 
 
+NOTHING_WENT_WRONG = ('status=~"5xx|unanswered"', "millrace_relay_faults_total")
+NO_REASON = {"reason"}  # of an e-mail that was sent; Prometheus drops a label that is empty
+
+
+@pytest.mark.parametrize(
+    "query", list(queries()), ids=lambda query: f"{query.panel}: {query.expression[:40]}"
+)
+async def test_the_dashboard_asks_what_can_be_answered(prometheus_server: Prometheus, query: Query) -> None:
+    samples = await prometheus_server.query(query.expression)
+
+    assert samples or any(part in query.expression for part in NOTHING_WENT_WRONG)
+    for sample in samples:
+        assert query.legend - NO_REASON <= sample["metric"].keys()
+
+
 async def raised(server: Prometheus, name: str) -> dict[str, Any]:
     """The alert, once it is there."""
 
     async def found() -> list[dict[str, Any]]:
-        alerts = (await server.ask("alerts"))["alerts"]
+        alerts: list[dict[str, Any]] = (await server.ask("alerts"))["alerts"]
         return [alert for alert in alerts if alert["labels"]["alertname"] == name]
 
-    alerts = await eventually(found, within=30, what=f"{name} is raised")
+    alerts: list[dict[str, Any]] = await eventually(found, within=30, what=f"{name} is raised")
     assert len(alerts) == 1
     return alerts[0]

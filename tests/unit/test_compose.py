@@ -164,6 +164,7 @@ def test_ports_are_those_of_the_topology_on_this_machine_only() -> None:
         "MAILBOX",
         "BOARD",
         "PROMETHEUS",
+        "GRAFANA",
         *(f"{service.prefix}HTTP" for service in SERVICES),
     ]
 
