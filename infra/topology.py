@@ -78,12 +78,17 @@ PORTS = {
 """Default ports. MILLRACE_PORT_OFFSET moves them all, MILLRACE_<NAME>_PORT moves one."""
 
 
+CANARY_INTERVAL = 5.0
+"""Seconds between two canaries (docs/board.md) of a service, where people look at the board."""
+
+
 @dataclass(frozen=True)
 class Topology:
     """The declaration with its ports decided.
 
-    listen   the address that services listen on
-    hosts    where a port of PORTS is to be found, unless it is on this machine
+    listen            the address that services listen on
+    hosts             where a port of PORTS is to be found, unless it is on this machine
+    canary_interval   seconds; 0: no canaries, so that a test's stores hold the test's events
     """
 
     ports: Mapping[str, int]
@@ -91,6 +96,7 @@ class Topology:
     topics: tuple[Topic, ...] = TOPICS
     listen: str = HOST
     hosts: Mapping[str, str] = field(default_factory=dict)
+    canary_interval: float = 0.0
 
     def port(self, name: str) -> Port:
         """The port called `name` in PORTS."""
@@ -103,6 +109,10 @@ class Topology:
     def host(self, name: str) -> str:
         """Where the port called `name` is to be found."""
         return self.hosts.get(name, HOST)
+
+    def defaults(self, service: Service) -> dict[str, str]:
+        """What the service is told unless whoever starts the stack says otherwise."""
+        return {f"{service.prefix}CANARY_INTERVAL": f"{self.canary_interval:g}"}
 
     def settings(self, service: Service) -> dict[str, str]:
         """The service's environment but for its credentials."""
@@ -152,7 +162,7 @@ def local_topology(environ: Mapping[str, str] = os.environ) -> Topology:
         if port in owner:
             raise StackError(f"{port_setting(name)} and {port_setting(owner[port])} are both {port}")
         owner[port] = name
-    return Topology(ports)
+    return Topology(ports, canary_interval=CANARY_INTERVAL)
 
 
 def free_topology() -> Topology:

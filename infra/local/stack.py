@@ -233,7 +233,8 @@ class Stack:
     def _make_service(self, service: Service) -> ServiceProcess:
         server, credentials = self._postgres[service.name], self._credentials[service.name]
         migrator = server.url_for(f"{service.package}_migrator", credentials.migrator, service.package)
-        settings = {name: value for name, value in self._settings.items() if name.startswith(service.prefix)}
+        settings = self.topology.defaults(service)
+        settings |= {name: value for name, value in self._settings.items() if name.startswith(service.prefix)}
         settings |= self.topology.settings(service)
         settings[f"{service.prefix}DATABASE_URL"] = self.database_url(service.name)
         for name in service.secrets:

@@ -14,7 +14,7 @@ from infra.containers.images import Images
 from infra.local.home import REPOSITORY
 from infra.local.kafka import SERVER_PROPERTIES
 from infra.local.postgres import SETTINGS
-from infra.topology import PORTS, SERVICES, Service, container_topology, port_setting
+from infra.topology import CANARY_INTERVAL, PORTS, SERVICES, Service, container_topology, port_setting
 from inventory_service.settings import InventorySettings
 from notification_service.settings import NotificationSettings
 from order_service.settings import OrderSettings
@@ -54,7 +54,9 @@ def test_a_service_gets_the_settings_of_the_topology(service: Service) -> None:
     given = environment(service) | {
         name: value for name, value in CONTAINERS[service.name]["environment"].items() if value is not None
     }
+    interval = f"{service.prefix}CANARY_INTERVAL"
 
+    assert given.pop(interval) == f"${{{interval}:-{CANARY_INTERVAL:g}}}"
     assert given == container_topology().settings(service)
 
 

@@ -15,7 +15,7 @@ from infra.local.process import ManagedProcess
 from infra.local.secrets import Secrets
 from infra.local.stack import Stack
 from infra.logs import new_lines
-from infra.topology import PORTS, SERVICES, Topology, local_topology
+from infra.topology import PORTS, SERVICES, Topology, free_topology, local_topology
 
 
 @pytest.fixture
@@ -35,6 +35,18 @@ def test_every_service_sees_its_own_settings_only(tmp_path: Path) -> None:
         assert not [value for value in foreign if any(value in setting for setting in env.values())]
         assert not any("migrator" in setting for setting in env.values())
     assert stack.component("order").command().env["ORDER_LOG_LEVEL"] == "debug"
+
+
+def test_canaries_are_sent_where_people_look_and_never_in_a_test_that_does_not_ask(tmp_path: Path) -> None:
+    def intervals(topology: Topology, settings: dict[str, str]) -> list[str]:
+        stack = Stack(topology, tmp_path, settings)
+        return [
+            stack.component(each.name).command().env[f"{each.prefix}CANARY_INTERVAL"] for each in SERVICES
+        ]
+
+    assert intervals(local_topology({}), {}) == ["5"] * 4
+    assert intervals(local_topology({}), {"ORDER_CANARY_INTERVAL": "0"}) == ["0", "5", "5", "5"]
+    assert intervals(free_topology(), {}) == ["0"] * 4
 
 
 def test_traces_are_asked_for_of_all_services_and_each_keeps_its_name(

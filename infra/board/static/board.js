@@ -148,8 +148,7 @@ function sources(board) {
       each.name, each.seen ? "now" : `${each.age === null ? "never" : `${duration(each.age)} ago`}${each.problem ? `: ${each.problem}` : ""}`,
       each.clock_offset === null ? "?" : `${each.clock_offset < 0 ? "−" : "+"}${milliseconds(Math.abs(each.clock_offset))} ± ${milliseconds(each.clock_error ?? 0)}`,
       each.round_trip === null ? "?" : milliseconds(each.round_trip)]), "Servers"));
-  const canary = board.canary && board.canary.round_trip !== null ? ` · canary event took ${duration(board.canary.round_trip)}` : "";
-  say(byId("pass"), `Look ${count(board.number)} took ${milliseconds(board.took)}${canary}`);
+  say(byId("pass"), `Look ${count(board.number)} took ${milliseconds(board.took)}`);
 }
 
 const milliseconds = (seconds) => (seconds < 1 ? `${(seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0)} ms` : duration(seconds));

@@ -57,7 +57,7 @@ class Row {
     say(this.name, path.projection);
     say(this.canary, canary ? canaryIn(canary) : "");
     this.canary.title = canary ? `Canary: ${canary.text}` : "";
-    this.canary.classList.toggle("waits", Boolean(canary) && canary.waiting !== null);
+    this.canary.classList.toggle("waits", Boolean(canary) && canary.round_trip === null && canary.waiting !== null);
     const version = path.version === null ? "" : ` v${path.version}`;
     const from = path.topic ? ` ${path.kind === "reaction" ? "to" : "of"} ${path.topic}` : "";
     const parked = path.parked_streams ? ` · ${count(path.parked_streams)} parked` : "";
@@ -87,8 +87,8 @@ function behind(path) {
 
 /** How long an event of no domain took through the whole path, a few seconds ago: "canary 84 ms". */
 function canaryIn(canary) {
-  if (canary.waiting !== null) return `canary waits for ${duration(canary.waiting)}`;
-  return canary.round_trip === null ? "" : `canary ${span(canary.round_trip)}`;
+  if (canary.round_trip !== null) return `canary ${span(canary.round_trip)}`;
+  return canary.waiting === null ? "" : `canary waits for ${duration(canary.waiting)}`;
 }
 
 class Detail {
