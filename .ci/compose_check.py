@@ -2,8 +2,8 @@
 
     .venv/bin/python .ci/compose_check.py
 
-`docker compose up --build --wait`; one order over HTTP is confirmed; its e-mail is read from the mail catcher; a
-second stack on the same ports is told which one is taken; `docker compose down --volumes` leaves nothing behind.
+`docker compose up --build --wait`; one order over HTTP is confirmed; its e-mail is read from the mail catcher; the
+board says that everything has come to its end; Prometheus scrapes all of it and raises no alert; a second stack on the same ports is told which one is taken; `docker compose down --volumes` leaves nothing behind.
 Meanwhile the `docker` commands of the other pages; then those of docs/containers.md, in order, as written there.
 Every wait has a deadline. Prints image sizes, memory and the seconds that each step took.
 """
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,20 @@ from uuid import uuid4
 
 import httpx
 
+from infra.board.declared import PROJECTIONS
 from infra.demo.shop import DemoFailed, Shop
 from tests.docs import PAGES, ROOT, commands
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "containers.md"
-DOORS = {"order": 8001, "inventory": 8002, "user": 8004, "mailbox": 8025}  # inside the containers
+DOORS = {
+    "order": 8001,
+    "inventory": 8002,
+    "user": 8004,
+    "mailbox": 8025,
+    "board": 8080,
+}  # inside the containers
+PROMETHEUS = 9090
 BUILD_WITHIN, HEALTHY_WITHIN, DOWN_WITHIN, ANSWER_WITHIN = 900, 300, 120, 60  # seconds
 
 
@@ -102,6 +110,11 @@ def check(compose: Compose) -> None:
         urls = {name: f"http://{compose.address(name, port)}" for name, port in DOORS.items()}
         with timed("an order, confirmed and mailed"):
             asyncio.run(order_something(urls))
+        with timed("the board says that all is up to date"):
+            asyncio.run(all_is_up_to_date(urls["board"]))
+        with timed("Prometheus scrapes everything and raises nothing"):
+            compose("up", "--wait", "prometheus", within=HEALTHY_WITHIN)
+            asyncio.run(all_is_scraped(f"http://{compose.address('prometheus', PROMETHEUS)}"))
         run_documented_elsewhere(compose)
         with timed("docker compose up --wait, everything runs"):
             compose(*up, within=HEALTHY_WITHIN)
@@ -158,6 +171,51 @@ async def order_something(urls: dict[str, str]) -> None:
     if not any("Ada" in text for text in texts):
         raise Failed(f"no e-mail calls the customer by name: {texts}")
     say(f"   order {order['order_id']} is {order['status']}; e-mails: {', '.join(subjects)}")
+
+
+async def all_is_up_to_date(url: str) -> None:
+    """The board sees every server, and nothing waits on any path that the services declare."""
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as board:
+
+        async def problem() -> str:
+            answer = await board.get("/board.json")
+            if answer.status_code != 200:
+                return answer.text
+            seen = answer.json()
+            paths = {(path["service"], path["projection"]): path["state"] for path in seen["paths"]}
+            missing = {(each.service, each.name) for each in PROJECTIONS} - paths.keys()
+            if missing or set(paths.values()) != {"UP_TO_DATE"}:
+                return f"{seen['answer']['text']} {paths}, missing: {missing}"
+            return ""
+
+        await until_no(problem, "the board does not say that all is up to date")
+
+
+async def all_is_scraped(url: str) -> None:
+    """Every target of Prometheus is up, its rules work, and none has anything to say."""
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as prometheus:
+
+        async def problem() -> str:
+            targets = (await prometheus.get("/api/v1/targets")).json()["data"]["activeTargets"]
+            down = [
+                f"{each['labels']['job']}: {each['lastError']}" for each in targets if each["health"] != "up"
+            ]
+            groups = (await prometheus.get("/api/v1/rules")).json()["data"]["groups"]
+            rules = [rule for group in groups for rule in group["rules"]]
+            unwell = [f"{rule['name']}: {rule['health']}, {rule['state']}" for rule in rules
+                      if (rule["health"], rule["state"]) != ("ok", "inactive")]  # fmt: skip
+            return "" if rules and not down and not unwell else f"targets: {down}, rules: {unwell}"
+
+        await until_no(problem, "Prometheus isn't content")
+
+
+async def until_no(problem: Callable[[], Awaitable[str]], what: str) -> None:
+    """Asks until there is no problem. Raises Failed with the last one."""
+    deadline = time.monotonic() + ANSWER_WITHIN
+    while found := await problem():
+        if time.monotonic() > deadline:
+            raise Failed(f"{what}: {found}")
+        await asyncio.sleep(0.5)
 
 
 def second_stack_is_told_which_port(compose: Compose, project: str) -> None:

@@ -31,20 +31,32 @@ class Images:
 
 
 async def build_service_image(service: Service, python_image: str, progress: Progress) -> str:
-    """Builds the image of a service from its Dockerfile, and returns its id: the digest of its content.
+    """Builds the image of a service, as `build_image` does."""
+    image = f"millrace/{service.name}-service:{TAG}"
+    return await build_image(service.name, f"{service.package}/Dockerfile", image, python_image, progress)
+
+
+async def build_board_image(python_image: str, progress: Progress) -> str:
+    """Builds the image of the board, as `build_image` does."""
+    return await build_image(
+        "board", "infra/board/Dockerfile", f"millrace/board:{TAG}", python_image, progress
+    )
+
+
+async def build_image(name: str, dockerfile: str, image: str, python_image: str, progress: Progress) -> str:
+    """Builds an image from its Dockerfile, and returns its id: the digest of its content. `name`: for the progress.
 
     Containers are started by that id, so that a build of another checkout at the same time can't slip in. When
     nothing has changed, the engine's cache makes this a matter of a second. Raises StackError with the output.
     """
-    repository = f"millrace/{service.name}-service"
-    progress(service.name, "building its image")
+    progress(name, "building its image")
     with TemporaryDirectory() as directory:
         id_file = Path(directory) / "id"
-        argv = ("docker", "build", "--file", f"{service.package}/Dockerfile", "--iidfile", id_file)
+        argv = ("docker", "build", "--file", dockerfile, "--iidfile", id_file)
         settings = ("--build-arg", f"PYTHON_IMAGE={python_image}", "--build-arg", "CA_BUNDLE")
         await run(
-            service.name,
-            [*argv, *settings, "--tag", f"{repository}:{TAG}", "."],
+            name,
+            [*argv, *settings, "--tag", image, "."],
             # Where the engine is, and its credentials, is said in the environment. So is what the argument without
             # a value holds: a bundle of certificates is too long for a command line.
             env=os.environ | {"CA_BUNDLE": os.environ.get("MILLRACE_CA_BUNDLE", "")},
