@@ -254,8 +254,8 @@ async def test_a_consumer_that_nobody_has_is_refused_with_those_there_are(kit: O
 
 
 FORBIDDEN_TO_OPERATORS: list[LiteralString] = [
-    "UPDATE operator_requests SET requested_by = 'Eve'",
-    "UPDATE operator_requests SET done_at = now()",
+    "UPDATE operator_requests SET requested_by = 'Eve' WHERE done_at IS NULL",
+    "UPDATE operator_requests SET done_at = now() WHERE done_at IS NULL",
     "DELETE FROM operator_requests",
     "TRUNCATE operator_requests",
     "INSERT INTO operator_requests (id, requested_by, action, consumer, dry_run, requested_at)"
@@ -270,13 +270,13 @@ FORBIDDEN_TO_OPERATORS: list[LiteralString] = [
     "CREATE TEMPORARY TABLE mine ()",
 ]
 FORBIDDEN_TO_THE_SERVICE: list[LiteralString] = [
-    "UPDATE operator_requests SET requested_by = 'Eve'",
-    "UPDATE operator_requests SET stream_id = 'good'",
+    "UPDATE operator_requests SET requested_by = 'Eve' WHERE done_at IS NULL",
+    "UPDATE operator_requests SET stream_id = 'good' WHERE done_at IS NULL",
     "DELETE FROM operator_requests",
     "TRUNCATE operator_requests",
     "INSERT INTO operator_requests (id, requested_by, action, consumer, dry_run)"
     " VALUES (gen_random_uuid(), 'Eve', 'redrive', 'x', true)",
-    "UPDATE operator_requests SET outcome = NULL",  # of one that is done
+    "UPDATE operator_requests SET outcome = NULL WHERE done_at IS NOT NULL",
 ]
 
 
@@ -285,6 +285,7 @@ async def test_the_record_can_be_changed_by_nobody_and_its_login_can_do_nothing_
 ) -> None:
     async with running(kit.worker()):
         await kit.done(await kit.ask())
+    await kit.ask()  # and one that is open
     database = kit.consumer.database
     for url, statements in (
         (database.operator, FORBIDDEN_TO_OPERATORS),
