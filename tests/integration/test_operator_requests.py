@@ -3,24 +3,35 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, LiteralString
+from uuid import UUID
 
 import httpx
 import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
+import inventory_service.app as inventory
+import notification_service.app as notification
+import order_service.app as order
 from chassis.ids import new_id
 from chassis.leader import open_leader_session
+from chassis.migrations import migrate
 from chassis.operator_requests import TAKES, OperatorRequests
+from chassis.service import Role
+from chassis.settings import ServiceSettings
 from infra.board.actions import Actions
 from infra.board.app import create_app
 from infra.board.door import Door
 from infra.board.history import History
-from infra.board.requests import Requests
+from infra.board.requests import Redrive, Requests
 from infra.board.watch import Watch
 from infra.testing import SERVICE_ROLE, DatabaseUrls, KafkaServer
+from inventory_service.settings import InventorySettings
+from notification_service.settings import NotificationSettings
+from order_service.settings import OrderSettings
 from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
 from tests.integration.store_kit import crashing, running
 from tests.integration.test_parked_command import everything, park_bad
@@ -317,3 +328,38 @@ async def test_who_lost_the_lock_takes_nothing_more(kit: OperatorKit) -> None:
 async def test_an_action_that_there_is_not_is_not_found(kit: OperatorKit) -> None:
     for path in (f"/actions/counting/{new_id()}", f"/actions/nobody/{new_id()}"):
         assert (await kit.board.get(path)).status_code == 404
+
+
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("module", "settings"),
+    [
+        (order, OrderSettings),
+        (inventory, InventorySettings),
+        (notification, NotificationSettings),
+    ],
+    ids=["order", "inventory", "notification"],
+)
+async def test_each_service_takes_requests_for_each_of_its_consumers(
+    database: DatabaseUrls, module: Any, settings: type[ServiceSettings]
+) -> None:
+    await migrate(database.migrator, [], module.DEFINITION.read_models)
+    given = settings(database_url=database.service, kafka_bootstrap_servers=NOBODY)
+    requests = Requests({"it": database.operator})
+    async with module.service(given) as workers:
+        (worker,) = [one for one in workers if isinstance(one, OperatorRequests)]
+        assert worker.role is Role.CONSUMERS
+        asked = [
+            await requests.ask(Redrive(service="it", consumer=consumer, who="Ada"))
+            for consumer in module.DEFINITION.consumers
+        ]
+        async with running(worker):
+            for one in asked:
+                await eventually(partial(is_done, requests, one), 15.0)
+
+
+async def is_done(requests: Requests, request: UUID) -> bool:
+    found = await requests.one("it", request)
+    return found is not None and found.done_at is not None
