@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -22,6 +23,8 @@ from infra.board.watch import Watch
 
 MISCONFIGURED = 2  # exit code
 GRACE = 2  # seconds that requests in flight have after a stop
+GARBAGE = (50_000, 20, 100)
+"""When Python looks for cycles: a pass makes many objects and no cycles, and looking takes a third of a large one."""
 
 
 def main() -> int:
@@ -34,6 +37,7 @@ def main() -> int:
     configure_logging("board", level=settings.log_level, form=settings.log_format)
     # It tells every attempt to connect. That Kafka can't be seen is told once, by the watch.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    gc.set_threshold(*GARBAGE)
     asyncio.run(serve(settings))
     return 0
 

@@ -84,7 +84,7 @@ class Assembler:
         """Each stage once, also when several paths share it."""
         stages: dict[str, tuple[Stage, Verdict]] = {}
         keys: set[str] = set()
-        self._crowds.read(views.kafka)
+        self._crowds.begin(views.kafka, sum(one.stages[-1].crowd is not None for one in paths))
         for path in paths:
             for one in path.stages:
                 if one.key not in stages:

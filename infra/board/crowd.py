@@ -16,8 +16,8 @@ from infra.board.measures import Crowd, Measure, MeasuredStage
 from infra.board.raw import KafkaView
 from infra.board.states import WINDOW, Judge, Sample
 
-LISTED = 5
-"""Partitions that are listed of each way not to be in order."""
+LISTED, LISTED_IN_ALL = 5, 1000
+"""Partitions that are listed of each way not to be in order: of a stage; and of all stages, but one of each."""
 
 Committed = Mapping[tuple[int, int], float]
 """(partition, offset) -> when the record there was committed."""
@@ -76,6 +76,7 @@ class Crowds:
     def __init__(self) -> None:
         self._memories: dict[str, Memory] = {}
         self._heads: object = None
+        self._listed = LISTED
         self._committed: dict[str, dict[tuple[int, int], float]] = {}
 
     def listed(self, stage: MeasuredStage, now: float, judge: Judge) -> MeasuredStage:
@@ -88,15 +89,16 @@ class Crowds:
         then = memory.take(now, crowd, passed)
         found = _compare(crowd, memory.high, then, self._committed.get(crowd.topic, {}))
         parts = []
-        for index in _worst(crowd, found):
+        for index in _worst(crowd, found, self._listed):
             number = crowd.numbers[index]
             judge.recall(f"{stage.key} {number}", memory.samples(index), memory.high[index])
             parts.append(crowd.measure(number))
         memory.raise_high()
         return replace(stage, partitions=parts, total=_total(stage.total, crowd, passed, found))
 
-    def read(self, kafka: KafkaView | None) -> None:
-        """Call it first in a pass: which records were read."""
+    def begin(self, kafka: KafkaView | None, stages: int) -> None:
+        """Call it first in a pass: which records were read, and how many stages are crowds."""
+        self._listed = max(1, min(LISTED, LISTED_IN_ALL // max(1, stages)))
         if kafka is None or kafka.heads is self._heads:
             return
         self._heads, self._committed = kafka.heads, {}
@@ -144,14 +146,14 @@ def _kind(at: int, start: int, end: int, most: int, then_passed: int) -> str:
     return "still" if at == then_passed else "moves"
 
 
-def _worst(crowd: Crowd, found: _Found) -> list[int]:
+def _worst(crowd: Crowd, found: _Found, listed: int) -> list[int]:
     """The partitions to list, in order: when all is well, the one that waits longest."""
 
     def urgency(index: int) -> tuple[float, int]:
         moment = found.waiting.get(index)
         return (-moment if moment is not None else float("-inf"), crowd.ends[index] - crowd.commits[index])
 
-    chosen = [index for some in found.odd.values() for index in nlargest(LISTED, some, key=urgency)]
+    chosen = [index for some in found.odd.values() for index in nlargest(listed, some, key=urgency)]
     if not chosen and crowd.numbers:
         chosen = [max(found.waiting, key=urgency, default=0)]
     return sorted(chosen)

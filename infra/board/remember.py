@@ -12,11 +12,20 @@ def series_of(path: str, stage: StageKind | None = None) -> str:
 
 
 def samples(board: Board) -> Iterator[Sample]:
-    """One sample a stage and one a path. What can't be seen now has no age: it is a gap, not a line that went on."""
+    """One sample a stage and one a path; of a crowd's (infra/board/crowd.py) one a path.
+
+    What can't be seen now has no age: it is a gap, not a line that went on.
+    """
     for path in board.paths:
         yield _of_path(path)
-        for stage in path.stages:
-            yield _of_stage(path, stage)
+        if not _of_a_crowd(path):
+            for stage in path.stages:
+                yield _of_stage(path, stage)
+
+
+def _of_a_crowd(path: Path) -> bool:
+    """Thousands of paths would be as many writes a second; their end is what counts."""
+    return any(len(stage.partitions) < stage.partition_count for stage in path.stages)
 
 
 def marks(board: Board) -> Iterator[Mark]:
@@ -41,7 +50,7 @@ def _of_stage(path: Path, stage: Stage) -> Sample:
     if stage.state is State.CANT_SEE:
         return Sample(series_of(path.id, stage.kind), [None])
     ages: list[float | None] = [stage.age]
-    if stage.partitions and len(stage.partitions) >= stage.partition_count:
+    if stage.partitions:
         ages = [None] * (1 + max(each.partition for each in stage.partitions))
         for each in stage.partitions:
             ages[each.partition] = None if each.state is State.CANT_SEE else each.age
