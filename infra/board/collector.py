@@ -115,7 +115,8 @@ class Collector:
             began = time.monotonic()
             views = await self._views()
             self._passages.observe(views)
-            return self._assembler.board(views, took=time.monotonic() - began)
+            board = self._assembler.board(views, took=0.0)
+            return board.model_copy(update={"took": time.monotonic() - began})
 
     async def where(self, wanted: str) -> Journey:
         """Every hop of the events that belong to an id (of an event, a stream, an order ..., a correlation).
