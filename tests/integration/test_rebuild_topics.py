@@ -11,11 +11,14 @@ from chassis.consumer import Consumer, handler_for
 from chassis.database import Connection
 from chassis.definition import Feed
 from chassis.events import RecordedEvent
+from chassis.migrations import migrate
 from chassis.replay.errors import SourceGone
 from chassis.replay.rebuild import Rebuild
 from chassis.replay.rollback import roll_back
 from chassis.replay.throwaway import compare_with_rebuild
 from chassis.topics import Topic
+from infra.board.collector import Collector
+from infra.board.declared import Declared, Projection
 from infra.testing import DatabaseUrls, KafkaServer, unique
 from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
 from tests.integration.rebuild_kit import TOTALS, Totals, totals
@@ -70,6 +73,26 @@ async def groups(kit: ConsumerKit) -> set[str]:
         return {name for name, _ in await admin.list_consumer_groups()}
     finally:
         await admin.close()
+
+
+async def test_the_board_tells_how_far_it_is_by_its_own_rows(kit: ConsumerKit) -> None:
+    await migrate(kit.database.migrator, read_models=[TOTALS], consumers={TOTALS.name: kit.name})
+    reads = Projection("reader", TOTALS.name, "read model", topics=(kit.topic.name,))
+    declared = Declared({"counter": kit.topic.name}, (reads,))
+    async with Collector({"reader": kit.database.board}, kit.kafka.bootstrap_servers, declared) as board:
+
+        async def seen() -> tuple[int, float | None]:
+            look = await board.look()
+            [build] = look.builds
+            assert {source.name for source in look.sources if source.seen} == {"kafka", "postgres-reader"}
+            return build.position, build.fraction
+
+        await publish(kit)
+        assert (await rebuild(kit).run(switch=False)).events == 36
+        assert await eventually(seen, 15.0, "a look") == (36, 1.0)
+
+        await publish(kit, versions=12, first=5)
+        assert await eventually(seen, 15.0, "a look") == (36, 0.25)
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
