@@ -19,6 +19,7 @@ from infra.local.errors import NotReady, StackError
 
 LOG_LINES = 30
 ABSENT = "not_started"  # as testcontainers calls it; the other states are Docker's
+FREEZE_WITHIN = 30.0  # seconds
 KILLED = 137  # exit code: 128 + SIGKILL
 
 # testcontainers starts its clean-up container with the first container: one thread must be first.
@@ -114,7 +115,16 @@ class ContainerComponent(ABC):
 
     async def pause(self) -> None:
         """Freezes it: connections stay open and nothing answers."""
-        await self._call(lambda container: container.pause())
+        # The kernel freezes a process when that next runs. On a busy machine runc loses its patience first, lets all of
+        # them go on again and says "unable to freeze": nothing has changed, and asking again is right.
+        until = time.monotonic() + FREEZE_WITHIN
+        while True:
+            try:
+                await self._call(lambda container: container.pause())
+                return
+            except StackError as error:
+                if "unable to freeze" not in str(error) or time.monotonic() > until:
+                    raise
 
     async def resume(self) -> None:
         """Lets it go on."""
