@@ -103,6 +103,10 @@ def test_the_board_is_told_in_compose_what_it_reads() -> None:
 
     assert required == {f"{service.name}_database_url" for service in SERVICES}
     assert "/secrets/board/board_${service}_database_url" in script
+    assert "/secrets/board/board_${service}_operator_database_url" in script
+    assert "$directory/board_operator_token" in script
+    assert {f"BOARD_{service.name}_OPERATOR_DATABASE_URL".upper() for service in SERVICES} < known
+    assert "BOARD_OPERATOR_TOKEN" in known
     assert mount_of("board", "board-secrets") == "/run/secrets:ro"
     assert CONTAINERS["board"]["environment"].keys() <= known
     assert CONTAINERS["board"]["environment"][
