@@ -70,6 +70,7 @@ class EveryEventIsEchoed(Invariant):
         self._echoes: dict[str, int] = {}
 
     def apply(self, recorded: RecordedEvent) -> Iterable[Finding]:
+        assert isinstance(recorded.event, Counted), "only what happened in the domain is shown to it"
         self._echoes[recorded.stream_id] = recorded.version
         return ()
 
