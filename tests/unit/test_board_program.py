@@ -64,3 +64,31 @@ async def test_settings_that_are_missing_are_named(tmp_path: Path) -> None:
     assert process.returncode == 2
     assert b"BOARD_USER_DATABASE_URL is not set" in err
     assert b"Traceback" not in err
+
+
+async def test_who_has_the_token_that_it_was_told_can_act_and_no_token_is_logged(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    token, wrong = "t" * 43, "w" * 43
+    operator = {"BOARD_ORDER_OPERATOR_DATABASE_URL": "postgresql://a:b@127.0.0.1:1/none"}
+    process = await run(settings(tmp_path, port) | operator | {"BOARD_OPERATOR_TOKEN": token})
+    wanted = {"service": "order", "consumer": "order-service.saga", "who": "Ada"}
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            await eventually(lambda: is_ready(client), within=30)
+            answers = [
+                await client.post(
+                    "/actions/redrive", json=wanted, headers={"Authorization": f"Bearer {each}"}
+                )
+                for each in (wrong, token)
+            ]
+        assert [answer.status_code for answer in answers] == [401, 503]
+        assert answers[1].json()["detail"].startswith("postgres-order: ")
+        process.send_signal(signal.SIGTERM)
+        out, err = await asyncio.wait_for(process.communicate(), timeout=15)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert b"a wrong operator token was refused" in out + err
+    assert token.encode() not in out + err
+    assert wrong.encode() not in out + err
