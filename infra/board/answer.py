@@ -81,6 +81,8 @@ def _held_up(path: Path) -> str:
     elif path.state is State.CATCHING_UP:
         moving = " and catching up" + (f" ({words.eta(path.eta)})" if path.eta else "")
     cause = _cause(path)
+    if path.state is State.NOT_STARTED and not path.pending:
+        return f"{cause}."
     subject = (
         f"{path.projection} is up to date" if path.age == 0 else f"{path.projection} is {behind}{moving}"
     )
@@ -145,6 +147,8 @@ def _why(found: Hold, path: Path) -> str:
             return f"{where} is stuck{since}"
         case State.STOPPED if stage.kind is StageKind.RELAY:
             return f"{where} does not run, {_waits(held)}{since}"
+        case State.STOPPED if path.topic is None:
+            return f"the {path.service} service does not run, {_waits(held)}{since}"
         case State.STOPPED:
             return f"{path.group or stage.name} is stopped: nobody reads {path.topic or 'the store'}{since}"
         case State.NOT_STARTED if stage.kind is StageKind.TOPIC:

@@ -27,7 +27,9 @@ from infra.board.raw import KafkaView, Seen, StoreView, Views
 from infra.board.stores import Store, clock_offset, problem_of
 
 PATIENCE = 0.7
-"""Seconds in which a source answers in a pass, or is not seen in it."""
+"""Seconds for which a pass waits for a source."""
+LATE = 3.0
+"""Seconds for which a source that is being asked, and was well, counts as seen: a busy one is not gone."""
 DEADLINE = 5.0
 """Seconds after which an answer is not waited for any more, also in the background."""
 
@@ -47,8 +49,8 @@ class Watched(Generic[View]):
     asking: asyncio.Task[View] | None = None
 
     async def look(self, ask: Callable[[], Awaitable[View]], patience: float) -> None:
-        """Afterwards `fresh` says whether `last` was seen just now."""
-        self.fresh = False
+        """Afterwards `fresh` says whether `last` was seen just now, or is a little late only."""
+        well, self.fresh = not self.problem, False
         if self.asking is not None and self.asking.done():
             self._take(self.asking)  # too late for the pass that asked; the next question follows at once
             self.fresh = False
@@ -58,7 +60,8 @@ class Watched(Generic[View]):
         if self.asking.done():
             self._take(self.asking)
         else:
-            self.problem = f"no answer for {PATIENCE} s"
+            late = self.at is None or time.monotonic() - self.at > LATE or not well
+            self.problem, self.fresh = (f"no answer for {LATE} s" if late else ""), not late
 
     def _take(self, asked: asyncio.Task[View]) -> None:
         self.asking = None

@@ -18,6 +18,8 @@ from tests.support import eventually
 
 PROMISED = 10.0
 """Seconds after a fault within which the board shows it."""
+PAUSE = 1.6
+"""Seconds between a customer's orders: slow enough for any machine to be up to date while they flow."""
 
 
 class Watched:
@@ -81,7 +83,7 @@ class Watched:
 @asynccontextmanager
 async def under_traffic(stack: Stack) -> AsyncIterator[Watched]:
     """Orders flow, and all is well; at the end it is so again. Break and heal it in between."""
-    async with httpx.AsyncClient(timeout=5.0) as client, Traffic(stack) as traffic:
+    async with httpx.AsyncClient(timeout=5.0) as client, Traffic(stack, PAUSE) as traffic:
         watched = Watched(stack, traffic, client)
         await watched.is_well()
         yield watched

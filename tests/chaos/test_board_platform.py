@@ -57,7 +57,7 @@ async def test_a_broker_that_is_down_is_said_with_the_age_of_the_numbers(
         assert board.answer.as_of == pytest.approx(broke_at, abs=timedelta(seconds=3))
         assert board.answer.as_of.strftime("; the numbers are from %H:%M:%S.") in board.answer.text
         assert all(path_of(board, path).state is State.CANT_SEE for path in BEHIND_ORDERS)
-        await seen.traffic.goes_on()  # orders go through
+        await seen.traffic.goes_on(8)  # orders go through
         board = await seen.board()
         assert all(path_of(board, path).state is State.UP_TO_DATE for path in OWN_STORE)
         assert board.answer.age == pytest.approx((board.at - broke_at).total_seconds(), abs=3)

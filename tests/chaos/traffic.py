@@ -13,7 +13,7 @@ from tests.stacks import AnyStack
 from tests.support import eventually
 
 CUSTOMERS = 4
-PAUSE = 0.4  # seconds between a customer's requests
+PAUSE = 0.4  # seconds
 TIMEOUT = 3.0  # seconds that a customer waits for an answer
 PLENTY = 100_000
 WARM_UP = 2 * CUSTOMERS
@@ -31,7 +31,9 @@ class Traffic:
     there is. Fails when that takes longer than RECOVERY seconds, or when an answer is neither 201 nor 503.
     """
 
-    def __init__(self, stack: AnyStack) -> None:
+    def __init__(self, stack: AnyStack, pause: float = PAUSE) -> None:
+        """`pause`: seconds between a customer's requests."""
+        self._pause = pause
         self.platform = Platform(stack.url, timeout=TIMEOUT)
         self.attempts = 0
         """How many requests ended, with whatever outcome."""
@@ -76,7 +78,7 @@ class Traffic:
         while not self._closing.is_set():
             self.acknowledged[customer].append(await self._insist(customer))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), PAUSE)
+                await asyncio.wait_for(self._closing.wait(), self._pause)
 
     async def _insist(self, customer: Customer) -> str:
         """One order: the same request until there is an answer."""
@@ -92,4 +94,4 @@ class Traffic:
             except httpx.TransportError as error:
                 self.attempts += 1
                 self.failures.append(repr(error))
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(self._pause)

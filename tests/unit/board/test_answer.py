@@ -177,3 +177,17 @@ def test_several_stuck_partitions_are_counted_and_the_oldest_event_is_named() ->
     assert answer(NOW, [held], SEEN).text == (
         "saga is 12 s behind: 2 of 3 partitions of orders.events are stuck, the oldest on OrderCreated for 12 s."
     )
+
+
+def test_a_service_that_does_not_run_is_named() -> None:
+    model = stage(StageKind.READ_MODEL, "orders", State.STOPPED, age=9.5, pending=1)
+
+    assert answer(NOW, [path("orders", State.STOPPED, model, age=9.5, pending=1)], SEEN).text == (
+        "orders is 9.5 s behind: the order service does not run, 1 event waits for 9.5 s."
+    )
+
+
+def test_what_never_started_and_has_nothing_to_do_is_not_called_up_to_date() -> None:
+    model = stage(StageKind.READ_MODEL, "orders", State.NOT_STARTED)
+
+    assert answer(NOW, [path("orders", State.NOT_STARTED, model)], SEEN).text == "orders never started."

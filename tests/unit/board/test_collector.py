@@ -1,13 +1,14 @@
 """A source that is slow, or gone, holds up no pass; what it said last stays."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 import psycopg
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from infra.board.collector import Watched
+from infra.board.collector import LATE, Watched
 from infra.board.stores import problem_of
 
 
@@ -66,6 +67,21 @@ async def test_one_that_hangs_is_asked_once_and_its_late_answer_is_no_fresh_one(
     source.answers.put_nowait(View(2.0))
     await watch.look(source.look, 1.0)
     assert (watch.last, watch.fresh) == (View(2.0), True)
+    await watch.stop()
+
+
+async def test_one_that_is_a_little_late_is_not_gone() -> None:
+    source, watch = Source(), Watched[View]("kafka")
+    just_now = View(time.monotonic())
+    source.answers.put_nowait(just_now)
+    await watch.look(source.look, 1.0)
+
+    await watch.look(source.look, 0.0)
+
+    assert (watch.last, watch.fresh, watch.problem) == (just_now, True, "")
+    watch.at = time.monotonic() - LATE
+    await watch.look(source.look, 0.0)
+    assert (watch.last, watch.fresh, watch.problem) == (just_now, False, "no answer for 3.0 s")
     await watch.stop()
 
 
