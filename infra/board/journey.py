@@ -18,12 +18,13 @@ from psycopg.rows import class_row
 from chassis.relay.partitioning import partition_of
 from infra.board import words
 from infra.board.declared import STREAMS, Declared, Projection
-from infra.board.document import Hop, Journey, StageKind, TracedEvent
+from infra.board.document import HeldEvent, Hop, Journey, StageKind, TracedEvent
 from infra.board.measures import store_clock
 from infra.board.passages import Passages, consumer_key, model_key, relay_key
 from infra.board.raw import StoreView, Views
 from infra.board.store_stages import consumer_of, newest_cursor
 from infra.board.stores import Store
+from infra.board.troubles import current
 
 LISTED = 100
 """Events of one answer, for each store."""
@@ -230,9 +231,11 @@ class Journeys:
         if sent.state != "passed":
             return _hop(projection, path, "unknown", None, "it has not been sent yet")
         waiting = _waiting(source, event, views)
-        return _hop(
-            projection, path, "waiting", waiting, f"waits for {projection.name} {words.duration(waiting)}"
-        )
+        text = f"waits for {projection.name} {words.duration(waiting)}"
+        topic = self._declared.topics[source]
+        if store is not None and (why := _stuck(store, consumer or "", topic, partition, views)):
+            text = f"{text}: {why}"
+        return _hop(projection, path, "waiting", waiting, text)
 
     def _applied_at(
         self,
@@ -261,6 +264,18 @@ def _not_before(event: Found, moment: datetime | None) -> datetime | None:
 def _passed(kind: StageKind, name: str, at: datetime | None, text: str) -> Hop:
     moment = at.astimezone(UTC) if at else None
     return Hop(kind=kind, name=name, path=None, state="passed", at=moment, waiting=None, text=text)
+
+
+def _stuck(store: StoreView, consumer: str, topic: str, partition: int | None, views: Views) -> str:
+    """What is in front of it, or itself, and does not pass; empty when nobody said that."""
+    log = views.kafka.topics.get(topic) if views.kafka else None
+    trouble = current(store, consumer, topic, log).get(-1 if partition is None else partition)
+    if trouble is None:
+        return ""
+    held = HeldEvent(
+        type=trouble.event_type, stream_id=trouble.stream_id, attempts=trouble.attempts, error=trouble.error
+    )
+    return f"partition {partition} is held up at {words.held(held)}"
 
 
 def _relay_hop(service: str, topic: str, event: Found, views: Views, passages: Passages) -> Hop:

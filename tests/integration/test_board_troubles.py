@@ -81,6 +81,13 @@ async def test_what_a_consumer_waits_for_is_said_at_the_event_in_hand_and_over_w
         assert end is not None
         assert end.error == held.error
 
+        found = (await kit.collector.where("counter-1")).events
+        event = next(one for one in found if (one.stream_id, one.version) == ("counter-1", 2))
+        waiting = next(hop for hop in event.hops if hop.name == "echo")
+        assert waiting.state == "waiting"
+        assert "is held up at Counted (attempt " in waiting.text
+        assert waiting.text.endswith(": UNAVAILABLE no route to the user service)")
+
         kit.recorder.away = None
         await eventually(lambda: is_up_to_date(kit, "echo"), 15.0, "echo up to date again")
         await eventually(lambda: nothing_is_left(kit), 5.0, "the row is gone")
