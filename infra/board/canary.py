@@ -13,7 +13,7 @@ from typing import LiteralString
 
 from chassis.canary.streams import canary_streams
 from chassis.relay.partitioning import partition_of
-from infra.board import document, words
+from infra.board import document, emails, words
 from infra.board.declared import Declared
 from infra.board.measures import MeasuredPath, in_sight, store_clock
 from infra.board.raw import KafkaView, PassedCanary, SentCanary, StoreView, Views
@@ -89,8 +89,8 @@ def _partitions(topic: str, kafka: KafkaView | None) -> int:
 
 
 def canaries(views: Views, paths: Iterable[MeasuredPath]) -> list[document.Canary]:
-    """One for each declared path whose service has ever sent a canary, in the order of the paths."""
-    found = (_canary(path, views) for path in paths if path.declared)
+    """One for each declared path whose service has ever sent a canary, in the order of the paths. No canary is mailed."""
+    found = (_canary(path, views) for path in paths if path.declared and path.projection.name != emails.NAME)
     return [one for one in found if one is not None]
 
 

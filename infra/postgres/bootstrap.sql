@@ -45,6 +45,8 @@ ALTER ROLE :"board" SET default_transaction_read_only = on;
 ALTER ROLE :"board" SET statement_timeout = '2s';
 ALTER ROLE :"board" SET lock_timeout = '500ms';
 ALTER ROLE :"board" SET idle_in_transaction_session_timeout = '5s';
+-- When it fails (a database that is not migrated yet), the log has its error each second, and not its hundred lines each time.
+ALTER ROLE :"board" SET log_min_error_statement = 'panic';
 GRANT millrace_board TO :"board";
 
 ALTER ROLE :"operator" CONNECTION LIMIT 4 PASSWORD :'operator_password';

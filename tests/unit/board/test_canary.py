@@ -7,6 +7,7 @@ from typing import Any
 from chassis.canary.streams import canary_streams
 from infra.board.canary import Question, canaries, questions
 from infra.board.document import Canary
+from infra.board.emails import email_path
 from infra.board.path import measure
 from infra.board.raw import PassedCanary, SentCanary, StoreView, Views
 from tests.unit.board import views as some
@@ -55,6 +56,15 @@ def test_one_that_arrived_tells_how_long_it_took() -> None:
     assert (one.path, one.topic) == ("stock/saga", some.TOPIC)
     assert (round(one.round_trip or 0, 3), one.waiting, one.age) == (0.084, None, 2.0)
     assert one.text == "arrived in 84 ms, the last one was sent 2.0 s ago"
+
+
+def test_no_canary_is_waited_for_where_e_mails_go_out() -> None:
+    views = seen(order(sent(0, 8, 7.0)), stock(passed(0, 7.0, 0.2)))
+    paths = [*measure(views, some.DECLARED), email_path("order", views)]
+
+    assert {path.projection.name for path in paths} - {one.projection for one in canaries(views, paths)} == {
+        "e-mails"
+    }
 
 
 def test_the_clocks_of_the_servers_are_subtracted() -> None:
