@@ -15,6 +15,8 @@ from rich.table import Table
 from infra.board import words
 from infra.board.collector import Collector
 from infra.board.document import Board, Hop, Journey, Path, Source, Stage, StageKind, State
+from infra.board.states import WINDOW
+from infra.board.watch import Eyes
 from infra.console import out
 from infra.local.errors import StackError
 from infra.local.home import default_home
@@ -22,6 +24,8 @@ from infra.local.stack import Stack
 from infra.topology import SERVICES, local_topology
 
 INTERVAL = 1.0
+PAUSE = 0.5  # seconds between looks before the first board is shown
+SETTLED = WINDOW + 2.0  # seconds after which all that can be said is said
 WIDE = 100
 """Columns of a terminal from which on each stage has one of its own."""
 STYLE = {
@@ -118,8 +122,22 @@ def rendered_journey(journey: Journey) -> RenderableType:
 
 
 async def _look() -> Board:
+    """A board that has looked for long enough: at once when nothing waits, within SETTLED in any case."""
     async with _collector() as collector:
-        return await collector.look()
+        return await settled(collector, PAUSE, SETTLED)
+
+
+async def settled(eyes: Eyes, pause: float, within: float) -> Board:
+    """The first board on which no path of a service is warming up; after `within` seconds as it is then."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    board = await eyes.look()
+    while loop.time() < deadline and any(
+        path.state is State.WARMING_UP and path.declared for path in board.paths
+    ):
+        await asyncio.sleep(pause)
+        board = await eyes.look()
+    return board
 
 
 async def _watch() -> Board:

@@ -6,9 +6,9 @@ from typer.testing import CliRunner
 
 from infra import lag_cli
 from infra.board import words
-from infra.board.document import Board, State
+from infra.board.document import Board, Journey, State
 from infra.cli import app
-from infra.lag_cli import rendered, rendered_journey
+from infra.lag_cli import rendered, rendered_journey, settled
 from infra.local.errors import StackError
 from tests.unit import board_examples
 from tests.unit.board.views import GROUP, applied, checkpoint, copy, cursor, event, group, kafka, store, views
@@ -106,6 +106,35 @@ def test_the_exit_code_says_whether_all_is_up_to_date(
     assert Board.model_validate_json(result.output).answer.state is (
         State.STOPPED if stopped else State.UP_TO_DATE
     )
+
+
+class Moving:
+    """Warming up until the look `settles`."""
+
+    def __init__(self, settles: int) -> None:
+        self.looks, self._settles = 0, settles
+
+    async def look(self) -> Board:
+        self.looks += 1
+        warming = board_examples.own_path("order", "orders", state=State.WARMING_UP)
+        return board_examples.board() if self.looks >= self._settles else board_examples.board([warming])
+
+    async def where(self, wanted: str) -> Journey:
+        raise NotImplementedError
+
+
+async def test_it_looks_on_until_it_can_say_more() -> None:
+    eyes = Moving(settles=3)
+    shown = await settled(eyes, pause=0.0, within=60.0)
+
+    assert (eyes.looks, {path.state for path in shown.paths}) == (3, {State.UP_TO_DATE})
+
+
+async def test_it_does_not_look_on_for_ever() -> None:
+    eyes = Moving(settles=1_000_000)
+    shown = await settled(eyes, pause=0.0, within=0.01)
+
+    assert [path.state for path in shown.paths] == [State.WARMING_UP]
 
 
 def test_watching_shows_a_screen_and_no_json() -> None:
