@@ -65,8 +65,7 @@ def _spoken(source: str) -> str:
 
 
 def _all_well(paths: Sequence[Path]) -> str:
-    models = [path for path in paths if path.kind == "read model"] or list(paths)
-    slowest = max(models, key=lambda path: path.age or 0.0)
+    slowest = max(paths, key=lambda path: path.age or 0.0)
     if not slowest.age:
         return "All read models are up to date; nothing waits."
     return f"All read models are up to date; slowest: {slowest.projection}, {words.duration(slowest.age)} behind."

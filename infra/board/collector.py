@@ -1,8 +1,8 @@
 """One pass: every store at once, then Kafka, then the document. A source that can't be seen yields what was last seen.
 
 Stores come first: what the relay sends between the two looks is seen twice, and never not at all (infra/board/path.py). No
-source waits for another for longer than PATIENCE: one that hangs is asked in the background, and its answer, however late,
-is taken up by the pass that finds it.
+source waits for another for longer than LATE, and that once: one that hangs is asked in the background, and its answer,
+however late, is taken up by the pass that finds it.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from infra.board.raw import KafkaView, Seen, StoreView, Views
 from infra.board.stores import Store, clock_offset, problem_of
 
 PATIENCE = 0.7
-"""Seconds for which a pass waits for a source."""
-LATE = 3.0
-"""Seconds for which a source that is being asked, and was well, counts as seen: a busy one is not gone."""
+"""Seconds for which a pass waits for a source that was not seen in the last one."""
+LATE = 2.0
+"""Seconds for which it waits for one that was: a busy one is not gone."""
 DEADLINE = 5.0
 """Seconds after which an answer is not waited for any more, also in the background."""
 
@@ -48,9 +48,12 @@ class Watched(Generic[View]):
     fresh: bool = False
     asking: asyncio.Task[View] | None = None
 
-    async def look(self, ask: Callable[[], Awaitable[View]], patience: float) -> None:
-        """Afterwards `fresh` says whether `last` was seen just now, or is a little late only."""
-        well, self.fresh = not self.problem, False
+    async def look(
+        self, ask: Callable[[], Awaitable[View]], patience: float = PATIENCE, late: float = LATE
+    ) -> None:
+        """Afterwards `fresh` says whether `last` was seen just now. `late`: for one that was seen in the last pass."""
+        patience = late if self.fresh else patience
+        self.fresh = False
         if self.asking is not None and self.asking.done():
             self._take(self.asking)  # too late for the pass that asked; the next question follows at once
             self.fresh = False
@@ -60,8 +63,7 @@ class Watched(Generic[View]):
         if self.asking.done():
             self._take(self.asking)
         else:
-            late = self.at is None or time.monotonic() - self.at > LATE or not well
-            self.problem, self.fresh = (f"no answer for {LATE} s" if late else ""), not late
+            self.problem = f"no answer for {patience} s"
 
     def _take(self, asked: asyncio.Task[View]) -> None:
         self.asking = None
@@ -144,12 +146,12 @@ class Collector:
     async def _views(self) -> Views:
         await asyncio.gather(
             *(
-                watch.look(partial(self._stores[name].look, self._questions.get(name, NOTHING)), PATIENCE)
+                watch.look(partial(self._stores[name].look, self._questions.get(name, NOTHING)))
                 for name, watch in self._store_watch.items()
             )
         )
         rows = {name: watch.last for name, watch in self._store_watch.items() if watch.last is not None}
-        await self._kafka_watch.look(lambda: self._kafka.look(rows), PATIENCE)
+        await self._kafka_watch.look(lambda: self._kafka.look(rows))
         self._questions = questions(rows, self._kafka_watch.last, self._declared)
         at, wall = time.monotonic(), datetime.now(UTC)
         return Views(

@@ -191,3 +191,11 @@ def test_what_never_started_and_has_nothing_to_do_is_not_called_up_to_date() -> 
     model = stage(StageKind.READ_MODEL, "orders", State.NOT_STARTED)
 
     assert answer(NOW, [path("orders", State.NOT_STARTED, model)], SEEN).text == "orders never started."
+
+
+def test_a_reaction_that_is_slower_than_every_read_model_is_not_left_out() -> None:
+    saga = path("saga", kind="reaction", age=5.2)
+
+    assert answer(NOW, [path("orders", age=0.4), saga], SEEN).text == (
+        "All read models are up to date; slowest: saga, 5.2 s behind."
+    )

@@ -1,14 +1,13 @@
 """A source that is slow, or gone, holds up no pass; what it said last stays."""
 
 import asyncio
-import time
 from dataclasses import dataclass
 
 import psycopg
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from infra.board.collector import LATE, Watched
+from infra.board.collector import Watched
 from infra.board.stores import problem_of
 
 
@@ -70,18 +69,19 @@ async def test_one_that_hangs_is_asked_once_and_its_late_answer_is_no_fresh_one(
     await watch.stop()
 
 
-async def test_one_that_is_a_little_late_is_not_gone() -> None:
+async def test_one_that_was_seen_is_given_time_before_it_is_called_gone() -> None:
     source, watch = Source(), Watched[View]("kafka")
-    just_now = View(time.monotonic())
-    source.answers.put_nowait(just_now)
+    source.answers.put_nowait(View(1.0))
     await watch.look(source.look, 1.0)
 
+    asyncio.get_running_loop().call_later(0.01, source.answers.put_nowait, View(2.0))
     await watch.look(source.look, 0.0)
+    assert (watch.last, watch.fresh, watch.problem) == (View(2.0), True, "")
 
-    assert (watch.last, watch.fresh, watch.problem) == (just_now, True, "")
-    watch.at = time.monotonic() - LATE
-    await watch.look(source.look, 0.0)
-    assert (watch.last, watch.fresh, watch.problem) == (just_now, False, "no answer for 3.0 s")
+    await watch.look(source.look, 0.0, late=0.01)
+    assert (watch.last, watch.fresh, watch.problem) == (View(2.0), False, "no answer for 0.01 s")
+    await watch.look(source.look, 0.0)  # and no pass waits for it any more
+    assert (watch.fresh, watch.problem) == (False, "no answer for 0.0 s")
     await watch.stop()
 
 
