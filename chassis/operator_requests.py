@@ -120,7 +120,7 @@ class OperatorRequests(LoopWorker):
         while not self._stopping.is_set():
             try:
                 done = not await self._something_is_open() or await self._carry_out()
-                self._problem = ""
+                self._elsewhere, self._problem = not done, ""
             except psycopg.Error as error:
                 if not self._problem:
                     log.warning("can't look for operators' requests", error=told(error))
@@ -138,8 +138,7 @@ class OperatorRequests(LoopWorker):
     async def _carry_out(self) -> bool:
         """All that is open; returns whether it was this process's turn."""
         async with open_leader_session(self._url, self.name) as session:
-            self._elsewhere = not await session.try_lead()
-            if self._elsewhere:
+            if not await session.try_lead():
                 return False
             while not self._stopping.is_set() and (request := await self._take(session)):
                 await self._attend_to(session, request)
