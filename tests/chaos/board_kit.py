@@ -10,6 +10,7 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from psycopg import sql
 
+from chassis.topics import Topic
 from infra.board.document import Board, Path, Stage, StageKind, State
 from infra.local.stack import Stack
 from tests.chaos.traffic import Traffic
@@ -175,14 +176,12 @@ async def _owner(stack: Stack, service: str) -> AsyncIterator[psycopg.AsyncConne
         yield connection
 
 
-async def alter_offsets(stack: Stack, group: str, topic: str, to: Callable[[int, int], int]) -> None:
+async def alter_offsets(stack: Stack, group: str, topic: Topic, to: Callable[[int, int], int]) -> None:
     """As `kafka-consumer-groups --reset-offsets` does, of a group without members. `to` is given start and end."""
     client = AIOKafkaConsumer(bootstrap_servers=stack.url("kafka"), group_id=group, enable_auto_commit=False)
     await client.start()
     try:
-        places = [
-            TopicPartition(topic, number) for number in sorted(client.partitions_for_topic(topic) or ())
-        ]
+        places = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
         client.assign(places)
         starts, ends = await client.beginning_offsets(places), await client.end_offsets(places)
         await client.commit({place: to(starts[place], ends[place]) for place in places})

@@ -152,7 +152,7 @@ async def test_offsets_that_are_reset_show_and_hide_nothing(
         stopped_for = seen.broken_for
         await seen.traffic.goes_on(8)
         seen.breaks()
-        await alter_offsets(stack, REQUESTS_GROUP, ORDERS.name, to)
+        await alter_offsets(stack, REQUESTS_GROUP, ORDERS, to)
 
         def shown(board: Board) -> bool:
             by_kafka = stage_of(board, REQUESTS, StageKind.CONSUMER)
