@@ -77,6 +77,10 @@ class Seen:
     rate_out: list[float | None] = field(default_factory=list)
 
 
+Bucket = tuple[str, int, "array[float]", int | None, float | None, float | None, int]
+"""A row: series, its beginning, ages by partition, pending, rate in, rate out, how many passes are in it."""
+
+
 class History:
     """The file. Its methods block for some milliseconds and may be called from any thread."""
 
@@ -84,6 +88,7 @@ class History:
         """Opens the file, or makes it. One of another version of this program is begun anew: it is a cache."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._levels = levels
+        self._buckets: dict[tuple[int, str], Bucket] = {}  # of the last pass, by step and series
         self._lock = threading.Lock()  # one connection: a transaction and a query must not mix
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
@@ -99,17 +104,10 @@ class History:
     def record(self, now: float, samples: Iterable[Sample], marks: Iterable[Mark] = ()) -> None:
         """Keeps one pass, and forgets what is older than each level keeps. `now`: seconds since 1970."""
         found = list(samples)
-        with self._lock, _transaction(self._db):
-            for level in self._levels:
-                bucket = int(now) // level.step * level.step
-                for sample in found:
-                    self._merge(level, bucket, sample)
-                self._db.execute(f"DELETE FROM {level.table} WHERE at <= ?", (now - level.kept,))  # noqa: S608
-            self._db.executemany(
-                "INSERT OR IGNORE INTO mark VALUES (?, ?, ?, ?)",
-                [(mark.at, mark.series, mark.kind, mark.text) for mark in marks],
-            )
-            self._db.execute("DELETE FROM mark WHERE at <= ?", (now - self._levels[-1].kept,))
+        with self._lock:
+            with _transaction(self._db):
+                buckets = self._write(now, found, marks)
+            self._buckets = buckets  # only what is in the file
 
     def seen(self, series: str, since: float, until: float) -> Seen:
         """One series, at the finest level that reaches back to `since`. Missing buckets are missing."""
@@ -145,26 +143,57 @@ class History:
             ).fetchall()
         return [Mark(*row) for row in reversed(rows)]
 
+    def _write(
+        self, now: float, found: Sequence[Sample], marks: Iterable[Mark]
+    ) -> dict[tuple[int, str], Bucket]:
+        buckets: dict[tuple[int, str], Bucket] = {}
+        for level in self._levels:
+            at = int(now) // level.step * level.step
+            rows = [self._merged(level, at, sample) for sample in found]
+            self._db.executemany(
+                f"INSERT OR REPLACE INTO {level.table} VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                ((row[0], row[1], row[2].tobytes(), *row[3:]) for row in rows),
+            )
+            buckets |= {(level.step, row[0]): row for row in rows}
+            self._db.execute(f"DELETE FROM {level.table} WHERE at <= ?", (now - level.kept,))  # noqa: S608
+        self._db.executemany(
+            "INSERT OR IGNORE INTO mark VALUES (?, ?, ?, ?)",
+            [(mark.at, mark.series, mark.kind, mark.text) for mark in marks],
+        )
+        self._db.execute("DELETE FROM mark WHERE at <= ?", (now - self._levels[-1].kept,))
+        return buckets
+
     def _level(self, span: float) -> Level:
         return next((level for level in self._levels if level.kept >= span), self._levels[-1])
 
-    def _merge(self, level: Level, bucket: int, sample: Sample) -> None:
+    def _merged(self, level: Level, at: int, sample: Sample) -> Bucket:
+        """The bucket that begins `at`, with this pass in it."""
         ages = array("f", (nan if age is None else age for age in sample.seconds))
-        before = self._db.execute(
+        before = self._bucket(level, at, sample.series)
+        if before is None:
+            return (sample.series, at, ages, sample.pending, sample.rate_in, sample.rate_out, 1)
+        _, _, worst, pending, rate_in, rate_out, passes = before
+        return (
+            sample.series,
+            at,
+            _worst(worst, ages),
+            _greater(pending, sample.pending),
+            _mean(rate_in, sample.rate_in, passes),
+            _mean(rate_out, sample.rate_out, passes),
+            passes + 1,
+        )
+
+    def _bucket(self, level: Level, at: int, series: str) -> Bucket | None:
+        """What is in the file for it; the last pass's buckets are known without asking."""
+        known = self._buckets.get((level.step, series))
+        if known is not None and known[1] <= at:
+            return known if known[1] == at else None
+        row = self._db.execute(
             f"SELECT seconds, pending, rate_in, rate_out, passes FROM {level.table}"  # noqa: S608
             " WHERE series = ? AND at = ?",
-            (sample.series, bucket),
+            (series, at),
         ).fetchone()
-        pending, rate_in, rate_out, passes = sample.pending, sample.rate_in, sample.rate_out, 1
-        if before is not None:
-            ages = _worst(_ages(before[0]), ages)
-            pending = _greater(before[1], pending)
-            rate_in, rate_out = _mean(before[2], rate_in, before[4]), _mean(before[3], rate_out, before[4])
-            passes = before[4] + 1
-        self._db.execute(
-            f"INSERT OR REPLACE INTO {level.table} VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-            (sample.series, bucket, ages.tobytes(), pending, rate_in, rate_out, passes),
-        )
+        return None if row is None else (series, at, _ages(row[0]), *row[1:])
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
