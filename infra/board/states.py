@@ -18,6 +18,7 @@ WINDOW = 6.0
 SEVERITY = {state: n for n, state in enumerate(State)}
 """The declaration's order: what an operator should look at first comes last."""
 
+_COME_TO_NOTHING = frozenset({State.STUCK, State.FALLING_BEHIND, State.WARMING_UP})
 _MOVING = frozenset({State.CATCHING_UP, State.FALLING_BEHIND})
 _BY_NUMBERS = frozenset({State.UP_TO_DATE, State.WARMING_UP, State.CATCHING_UP, State.FALLING_BEHIND})
 
@@ -58,6 +59,7 @@ class Track:
     moved_back_from: int | None = None
     state: State | None = None
     entered: float = 0.0
+    rebalancing: tuple[float, float] = (-WINDOW, -WINDOW)  # the last two looks that found the group at it
 
     def observe(self, seen: Measure, now: float) -> Verdict:
         """Take one look (once a pass), and say how it is. A measure that is not fresh adds nothing."""
@@ -65,6 +67,8 @@ class Track:
             self._remember(
                 Sample(now, seen.arrived, seen.passed, seen.pending), started=seen.started and seen.ordered
             )
+        if seen.rebalancing:
+            self.rebalancing = (self.rebalancing[1], now)
         state = self._judge(seen, now)
         if state is not self.state:
             self.state, self.entered = state, now
@@ -117,7 +121,10 @@ class Track:
             return State.NOT_STARTED
         if seen.alive is False:
             return State.STOPPED
-        return self._by_movement(now)
+        state = self._by_movement(now)
+        # A group that comes to nothing for rebalancing again and again is not stuck on an event.
+        again_and_again = self.rebalancing[0] > now - WINDOW
+        return State.REBALANCING if again_and_again and state in _COME_TO_NOTHING else state
 
     def _by_movement(self, now: float) -> State:
         """Something waits, and somebody is there to take it."""

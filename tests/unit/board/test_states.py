@@ -92,6 +92,13 @@ def test_it_is_rebalancing_as_long_as_the_group_is() -> None:
     assert after([look(6, 5, rebalancing=True)]).state is State.REBALANCING
 
 
+def test_a_group_that_rebalances_again_and_again_is_not_stuck_on_an_event() -> None:
+    now_and_then = [look(6, 5, rebalancing=second % 3 == 0) for second in range(2 * LONG)]
+
+    assert {after(now_and_then[:n]).state for n in range(LONG, 2 * LONG)} == {State.REBALANCING}
+    assert after([*now_and_then, *(look(6, 5) for _ in range(LONG))]).state is State.STUCK
+
+
 def test_what_never_committed_has_not_started() -> None:
     assert after([look(6, 0, started=False, alive=False)]).state is State.NOT_STARTED
 
