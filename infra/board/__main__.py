@@ -77,6 +77,7 @@ def _server(app: object, settings: BoardSettings) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # an address that a client makes up would get it around the door
             timeout_graceful_shutdown=GRACE,
         )
     )

@@ -81,7 +81,16 @@ async def test_who_has_the_token_that_it_was_told_can_act_and_no_token_is_logged
                 )
                 for each in (wrong, token)
             ]
+            # An address that the client makes up is not its address: the door shuts all the same.
+            guesses = [
+                await client.get(
+                    "/actions",
+                    headers={"Authorization": f"Bearer {wrong}", "X-Forwarded-For": f"10.0.0.{number}"},
+                )
+                for number in range(7)
+            ]
         assert [answer.status_code for answer in answers] == [401, 503]
+        assert guesses[-1].status_code == 429
         assert answers[1].json()["detail"].startswith("postgres-order: ")
         process.send_signal(signal.SIGTERM)
         out, err = await asyncio.wait_for(process.communicate(), timeout=15)
