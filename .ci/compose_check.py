@@ -37,6 +37,7 @@ DOORS = {
     "board": 8080,
 }  # inside the containers
 PROMETHEUS = 9090
+DOWN = ("--profile", "*", "down", "--volumes")
 BUILD_WITHIN, HEALTHY_WITHIN, DOWN_WITHIN, ANSWER_WITHIN = 900, 300, 120, 60  # seconds
 
 
@@ -100,7 +101,7 @@ class Compose:
 def check(compose: Compose) -> None:
     project = compose.configuration()["name"]
     # What an interrupted run left behind would be taken for this one's.
-    compose("down", "--volumes", "--remove-orphans", within=DOWN_WITHIN)
+    compose(*DOWN, "--remove-orphans", within=DOWN_WITHIN)
     try:
         with timed("build"):
             compose("build", "--quiet", within=BUILD_WITHIN)
@@ -116,8 +117,13 @@ def check(compose: Compose) -> None:
             compose("up", "--wait", "prometheus", within=HEALTHY_WITHIN)
             asyncio.run(all_is_scraped(f"http://{compose.address('prometheus', PROMETHEUS)}"))
         run_documented_elsewhere(compose)
+        newer = "order_service_operator"
+        with timed("a database from before a role was invented"):
+            sql(compose, f"DROP ROLE {newer}")
         with timed("docker compose up --wait, everything runs"):
             compose(*up, within=HEALTHY_WITHIN)
+        if sql(compose, f"SELECT count(*) FROM pg_roles WHERE rolname = '{newer}'") != "1":
+            raise Failed(f"{newer} is not there after docker compose up")
         second_stack_is_told_which_port(compose, f"{project}-second")
         show_sizes(compose, project)
         belongings = names_of_everything(compose, project)
@@ -126,7 +132,7 @@ def check(compose: Compose) -> None:
         raise
     finally:
         with timed("docker compose down --volumes"):
-            compose("down", "--volumes", within=DOWN_WITHIN)
+            compose(*DOWN, within=DOWN_WITHIN)
     nothing_is_left(compose, belongings)
 
 
@@ -150,7 +156,7 @@ def run_documented(compose: Compose) -> None:
             with timed(f"docker {' '.join(arguments)}"):
                 compose.docker(*arguments, within=BUILD_WITHIN)
     finally:
-        compose("down", "--volumes", within=DOWN_WITHIN)
+        compose(*DOWN, within=DOWN_WITHIN)
 
 
 async def order_something(urls: dict[str, str]) -> None:
@@ -171,6 +177,12 @@ async def order_something(urls: dict[str, str]) -> None:
     if not any("Ada" in text for text in texts):
         raise Failed(f"no e-mail calls the customer by name: {texts}")
     say(f"   order {order['order_id']} is {order['status']}; e-mails: {', '.join(subjects)}")
+
+
+def sql(compose: Compose, statement: str) -> str:
+    """What a statement answers in the order service's database."""
+    psql = ("psql", "-U", "postgres", "--no-align", "--tuples-only", "order_service", "-c", statement)
+    return compose("exec", "-T", "postgres-order", *psql).strip()
 
 
 async def all_is_up_to_date(url: str) -> None:

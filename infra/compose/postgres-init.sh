@@ -13,6 +13,7 @@ fi
 # By standard input, not as arguments: these every user of the machine could read.
 psql --no-psqlrc --quiet --username postgres --dbname "$POSTGRES_DB" <<SQL
 \set ON_ERROR_STOP on
+SET client_min_messages = warning;
 \set service '$POSTGRES_DB'
 \set password '$(cat /run/secrets/service_password)'
 \set migrator_password '$(cat /run/secrets/migrator_password)'
