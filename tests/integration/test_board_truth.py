@@ -75,13 +75,13 @@ class Watched:
         await asyncio.sleep(seconds)
         self.kit.recorder.go_on.set()
 
-    async def look(self) -> None:
+    async def look(self, refresh: float = REFRESH) -> None:
         while True:
             began = time.time()
             path = await self.kit.path("echo")
             assert path.age is not None, path
             self.said.append((path.age, began, time.time(), path))
-            await asyncio.sleep(max(0.0, began + REFRESH - time.time()))
+            await asyncio.sleep(max(0.0, began + refresh - time.time()))
 
     async def note_effects(self) -> None:
         async with await psycopg.AsyncConnection.connect(
