@@ -116,8 +116,8 @@ async def test_a_row_that_can_t_be_written_delays_no_attempt(kit: ConsumerKit) -
             def tried_on() -> bool:
                 return len(kit.recorder.batches) >= tried + 10
 
-            await eventually(tried_on, 5.0, "ten more attempts")  # 0.1 s apart at most
-            assert time.monotonic() - began < 3.0
+            await eventually(tried_on, 15.0, "ten more attempts")  # waiting for rows would take 20 s
+            assert time.monotonic() - began < 10.0
             kit.recorder.away = None
             await kit.effects({"held": [1]})
 
