@@ -19,17 +19,21 @@ WORD = {
 
 
 def duration(seconds: float) -> str:
-    """0.4 s, 24 s, 3 min 50 s, 2 h 7 min, 3 d 4 h."""
+    """0.4 s, 24 s, 3 min 50 s, 2 h, 3 d 4 h."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = int(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
+        return _pair(whole // 60, "min", whole % 60, "s")
     if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+        return _pair(whole // 3600, "h", whole % 3600 // 60, "min")
+    return _pair(whole // 86400, "d", whole % 86400 // 3600, "h")
+
+
+def _pair(big: int, unit: str, small: int, smaller: str) -> str:
+    return f"{big} {unit} {small} {smaller}" if small else f"{big} {unit}"
 
 
 def rate(events_a_second: float) -> str:

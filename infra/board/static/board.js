@@ -1,6 +1,6 @@
 // The page: takes the board from the stream and gives each part of the page what it shows.
 // No part keeps a copy of the truth: everything is drawn from the last board, and says how old that is.
-import { badge, brief, byId, clock, count, draw, duration, eta, h, rate, say, table } from "/static/dom.js";
+import { badge, brief, byId, clock, count, draw, duration, eta, h, rate, say, span, table } from "/static/dom.js";
 import { Strip } from "/static/strip.js";
 import { Trends } from "/static/trends.js";
 import { installSearch } from "/static/search.js";
@@ -64,7 +64,7 @@ function tick() {
 let stateShown = "";
 
 function answer(board) {
-  say(byId("answer"), board.answer.text);
+  say(byId("answer"), board.answer.text.replace(/(\d) (?=(s|min|h|d)\b)/g, "$1\u00a0")); // no line ends within a time
   if (stateShown !== board.answer.state) {
     byId("answer-state").replaceChildren(badge(board.answer.state));
     // Seconds change all the time; who listens to the page is told when the state does.
@@ -134,24 +134,22 @@ function groups(board) {
       [["Topic", "wide"], ["Records", "n"], ["In", "n"], ["Retention margin", "n"]],
       board.topics.map((each) => [
         each.exists ? each.name : `${each.name} (does not exist)`, brief(records(each)), rate(each.rate),
-        each.margin === null ? "?" : `${brief(each.margin)} records`]), "Topics") : null);
+        each.margin === null ? "nobody reads it" : `${brief(each.margin)} records`]), "Topics") : null);
 }
 
 const records = (topic) => Object.entries(topic.log_ends).reduce((sum, [partition, end]) => sum + end - (topic.log_starts[partition] ?? 0), 0);
 
 function sources(board) {
   const skew = Math.max(0, ...board.sources.map((each) => Math.abs(each.clock_offset ?? 0)));
-  say(byId("skew"), `clocks differ by ${milliseconds(skew)} at most`);
+  say(byId("skew"), `clocks differ by ${span(skew)} at most`);
   put("sources", board.sources, "Nothing yet.", (rows) => table(
     [["Server"], ["Seen"], ["Clock", "n"], ["Answers in", "n"]],
     rows.map((each) => [
       each.name, each.seen ? "now" : `${each.age === null ? "never" : `${duration(each.age)} ago`}${each.problem ? `: ${each.problem}` : ""}`,
-      each.clock_offset === null ? "?" : `${each.clock_offset < 0 ? "−" : "+"}${milliseconds(Math.abs(each.clock_offset))} ± ${milliseconds(each.clock_error ?? 0)}`,
-      each.round_trip === null ? "?" : milliseconds(each.round_trip)]), "Servers"));
-  say(byId("pass"), `Look ${count(board.number)} took ${milliseconds(board.took)}`);
+      each.clock_offset === null ? "?" : `${each.clock_offset < 0 ? "−" : "+"}${span(Math.abs(each.clock_offset))} ± ${span(each.clock_error ?? 0)}`,
+      each.round_trip === null ? "?" : span(each.round_trip)]), "Servers"));
+  say(byId("pass"), `Look ${count(board.number)} took ${span(board.took)}`);
 }
-
-const milliseconds = (seconds) => (seconds < 1 ? `${(seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0)} ms` : duration(seconds));
 
 // -- the theme -------------------------------------------------------------------------------------------------------
 
