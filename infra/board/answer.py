@@ -80,8 +80,8 @@ def _held_up(path: Path) -> str:
     elif path.state is State.CATCHING_UP:
         moving = " and catching up" + (f" ({words.eta(path.eta)})" if path.eta else "")
     cause = _cause(path)
-    if path.state is State.NOT_STARTED and not path.pending:
-        return f"{cause}."
+    if path.state is State.LOSING_DATA or (path.state is State.NOT_STARTED and not path.pending):
+        return f"{cause}."  # "is up to date", which it is with what there is, would not be the news
     subject = (
         f"{path.projection} is up to date" if path.age == 0 else f"{path.projection} is {behind}{moving}"
     )
@@ -160,6 +160,8 @@ def _why(found: Hold, path: Path) -> str:
             return f"{stage.name} has not seen records that are gone from {where}"
         case State.AHEAD:
             return f"{stage.name} committed beyond the end of {where}"
+        case State.MOVED_BACK if stage.kind is StageKind.RELAY:
+            return f"{where} fills {path.topic} again"
         case State.MOVED_BACK:
             return f"{stage.name} was moved back in {where}"
         case State.REBALANCING:

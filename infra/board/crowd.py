@@ -45,14 +45,17 @@ class Memory:
         last, ends = self.snapshots[-1] if self.snapshots else None, crowd.ends
         if last is None or len(last.ends) != len(ends) or any(map(int.__lt__, ends, last.ends)):
             self.snapshots.clear()  # another log: nothing before compares with it
-            self.high = list(passed)
+            self.high = list(map(min, passed, ends))
         self.snapshots.append(Snapshot(now, ends, crowd.starts, passed))
         while len(self.snapshots) > 1 and self.snapshots[1].at <= now - WINDOW:
             self.snapshots.popleft()
         return self.snapshots[0]
 
     def raise_high(self) -> None:
-        self.high = list(map(max, self.high, self.snapshots[-1].passed))
+        seen = self.snapshots[-1]
+        self.high = list(
+            map(max, self.high, map(min, seen.passed, seen.ends))
+        )  # nobody passed what is not there
 
     def samples(self, index: int) -> Iterable[Sample]:
         """Of one partition, without the pass that was taken last."""

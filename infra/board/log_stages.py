@@ -81,9 +81,16 @@ def consumer_stage(
         return MeasuredStage(key, kind, name, Measure(visible=False), problem=problem)
     view, members = kafka.topics.get(topic), kafka.groups.get(name)
     commits, working = by_topic(members.commits).get(topic, {}) if members else {}, at_work(service, views)
+    store = views.stores.get(service)
+    # Offsets go with their topic, and can be deleted. Who has rows has begun, whatever Kafka knows of it.
+    begun = (
+        {row.partition for row in store.applied if (row.consumer, row.topic) == (name, topic)}
+        if store
+        else ()
+    )
     parts = [
         _partition(partition, commits.get(partition), topic, source, members, views,
-                   seen_at=kafka.at, fresh=seen, at_work=working)
+                   seen_at=kafka.at, fresh=seen, at_work=working, begun=partition in begun)
         for partition in sorted(view.ends if view else ())
     ]  # fmt: skip
     return MeasuredStage(key, kind, name, total_of(parts, kafka.at, seen, members), parts, problem=problem)
@@ -161,13 +168,14 @@ def _partition(
     seen_at: float,
     fresh: bool,
     at_work: bool,
+    begun: bool = False,
     consumer: str = "",
     done: Done | None = None,
 ) -> Measure:
     """One partition of somebody at `offset` (None: who has not begun), as it was at `seen_at`.
 
     `fresh`: that was in this pass, and ages go on; else they stay. `at_work`: its program lives, as far as is known.
-    `done`: what the rows say was applied.
+    `begun`: it has, though nothing is committed. `done`: what the rows say was applied.
     """
     kafka = views.kafka
     assert kafka is not None
@@ -200,7 +208,7 @@ def _partition(
         floor=start,
         pending=pending,
         age=age,
-        started=offset is not None,
+        started=begun or offset is not None,
         alive=(member is not None and at_work) if in_sight(views, "kafka") else None,
         rebalancing=members is not None and members.state in REBALANCING,
         member=member,

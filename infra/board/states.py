@@ -18,7 +18,6 @@ WINDOW = 6.0
 SEVERITY = {state: n for n, state in enumerate(State)}
 """The declaration's order: what an operator should look at first comes last."""
 
-_COME_TO_NOTHING = frozenset({State.STUCK, State.FALLING_BEHIND, State.WARMING_UP})
 _MOVING = frozenset({State.CATCHING_UP, State.FALLING_BEHIND})
 _BY_NUMBERS = frozenset({State.UP_TO_DATE, State.WARMING_UP, State.CATCHING_UP, State.FALLING_BEHIND})
 
@@ -59,7 +58,6 @@ class Track:
     moved_back_from: int | None = None
     state: State | None = None
     entered: float = 0.0
-    rebalancing: tuple[float, float] = (-WINDOW, -WINDOW)  # the last two looks that found the group at it
 
     def observe(self, seen: Measure, now: float) -> Verdict:
         """Take one look (once a pass), and say how it is. A measure that is not fresh adds nothing."""
@@ -67,8 +65,6 @@ class Track:
             self._remember(
                 Sample(now, seen.arrived, seen.passed, seen.pending), started=seen.started and seen.ordered
             )
-        if seen.rebalancing:
-            self.rebalancing = (self.rebalancing[1], now)
         state = self._judge(seen, now)
         if state is not self.state:
             self.state, self.entered = state, now
@@ -88,16 +84,18 @@ class Track:
 
     def _remember(self, sample: Sample, *, started: bool) -> None:
         last = self.samples[-1] if self.samples else None
+        # Who was set beyond the end has not passed what is not there.
+        reached = min(sample.passed, sample.arrived)
         if last is not None and sample.arrived < last.arrived:
             # The log or the store is another one, or lost its end: nothing before compares with it.
             self.samples.clear()
-            self.high_water, self.moved_back_from, last = sample.passed, None, None
+            self.high_water, self.moved_back_from, last = reached, None, None
         if last is not None and sample.passed < last.passed and started:
-            self.moved_back_from = max(self.high_water, last.passed)
+            self.moved_back_from = self.high_water
             self.samples.clear()  # the way back is no progress
         if self.moved_back_from is not None and sample.passed >= self.moved_back_from:
             self.moved_back_from = None
-        self.high_water = max(self.high_water, sample.passed)
+        self.high_water = max(self.high_water, reached)
         self.samples.append(sample)
         # One sample at or before the window's beginning is kept: the comparison needs it.
         while len(self.samples) > 1 and self.samples[1].at <= sample.at - WINDOW:
@@ -121,10 +119,7 @@ class Track:
             return State.NOT_STARTED
         if seen.alive is False:
             return State.STOPPED
-        state = self._by_movement(now)
-        # A group that comes to nothing for rebalancing again and again is not stuck on an event.
-        again_and_again = self.rebalancing[0] > now - WINDOW
-        return State.REBALANCING if again_and_again and state in _COME_TO_NOTHING else state
+        return self._by_movement(now)
 
     def _by_movement(self, now: float) -> State:
         """Something waits, and somebody is there to take it."""

@@ -199,3 +199,19 @@ def test_a_reaction_that_is_slower_than_every_read_model_is_not_left_out() -> No
     assert answer(NOW, [path("orders", age=0.4), saga], SEEN).text == (
         "All read models are up to date; slowest: saga, 5.2 s behind."
     )
+
+
+def test_a_topic_that_lost_something_is_the_news_and_not_that_nothing_waits() -> None:
+    topic = stage(StageKind.TOPIC, "orders.events", State.LOSING_DATA)
+    held = path("saga", State.LOSING_DATA, topic, topic="orders.events")
+
+    assert answer(NOW, [held], SEEN).text == "orders.events has lost events that were sent to it."
+
+
+def test_a_relay_that_fills_its_topic_again_is_at_it() -> None:
+    relay = stage(StageKind.RELAY, "order", State.MOVED_BACK)
+    held = path("saga", State.MOVED_BACK, relay, topic="orders.events")
+
+    assert (
+        answer(NOW, [held], SEEN).text == "saga is up to date: the relay of order fills orders.events again."
+    )

@@ -240,6 +240,17 @@ def test_who_is_gone_from_the_database_is_gone_though_kafka_has_not_noticed() ->
     assert alive(replace(dead, sessions=1)) == [True, True]
 
 
+def test_a_consumer_whose_offsets_are_gone_has_begun_nevertheless() -> None:
+    log = kafka(
+        {0: 5, 1: 5}, [(0, head(0, 1.0)), (1, head(0, 1.0))], groups={GROUP: group({}, members=[0, 1])}
+    )
+    seen = views(store("order"), store("stock", applied=[applied(0, 4)]), log)
+
+    parts = stage(seen, "saga", StageKind.CONSUMER).partitions
+
+    assert [part.started for part in parts] == [True, False]
+
+
 def test_a_member_that_has_the_partition_is_there_to_take_it() -> None:
     log = kafka({0: 9, 1: 9}, groups={GROUP: group({0: 7, 1: 7}, members=[1])})
 

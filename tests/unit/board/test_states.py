@@ -92,13 +92,6 @@ def test_it_is_rebalancing_as_long_as_the_group_is() -> None:
     assert after([look(6, 5, rebalancing=True)]).state is State.REBALANCING
 
 
-def test_a_group_that_rebalances_again_and_again_is_not_stuck_on_an_event() -> None:
-    now_and_then = [look(6, 5, rebalancing=second % 3 == 0) for second in range(2 * LONG)]
-
-    assert {after(now_and_then[:n]).state for n in range(LONG, 2 * LONG)} == {State.REBALANCING}
-    assert after([*now_and_then, *(look(6, 5) for _ in range(LONG))]).state is State.STUCK
-
-
 def test_what_never_committed_has_not_started() -> None:
     assert after([look(6, 0, started=False, alive=False)]).state is State.NOT_STARTED
 
@@ -128,6 +121,13 @@ def test_an_offset_that_went_back_shows_also_while_nobody_is_there() -> None:
     before = [look(100, 100, alive=False) for _ in range(LONG)]
 
     assert after([*before, look(101, 0, alive=False)]).state is State.MOVED_BACK
+
+
+def test_an_offset_that_was_beyond_the_end_and_comes_back_has_lost_nothing() -> None:
+    beyond = [look(100, 1_000_100) for _ in range(LONG)]
+
+    assert after([*beyond, look(100, 100)]).state is State.UP_TO_DATE
+    assert after([look(100, 90), *beyond, look(100, 60)]).state is State.MOVED_BACK
 
 
 def test_an_offset_below_the_start_of_the_log_has_lost_data() -> None:
