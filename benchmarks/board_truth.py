@@ -6,7 +6,8 @@ kafkatop comes from PyPI (`pip install kafkatop`, in an environment of its own);
 looks once a second, as the board does. The only seconds that it tells are the time left at the present pace ("Remaining"):
 what people read as "how far behind". Traffic and truth are those of tests/integration/test_board_truth.py: the handler is
 held for a while now and then, so that there is something to tell. An error is the distance to the nearest of what was
-true while the tool looked; counted are looks at which something waited for more than a second, or was said to. Then the consumer is stopped, and what counts is when each tool names that.
+true while the tool looked; counted are looks at which something waited for more than a second, or was said to. Then the
+consumer is stopped, and what counts is when each tool names that.
 """
 
 import argparse
