@@ -53,9 +53,8 @@ class Memory:
 
     def raise_high(self) -> None:
         seen = self.snapshots[-1]
-        self.high = list(
-            map(max, self.high, map(min, seen.passed, seen.ends))
-        )  # nobody passed what is not there
+        reached = map(min, seen.passed, seen.ends)  # nobody passed what is not there
+        self.high = list(map(max, self.high, reached))
 
     def samples(self, index: int) -> Iterable[Sample]:
         """Of one partition, without the pass that was taken last."""
