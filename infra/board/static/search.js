@@ -50,8 +50,10 @@ const CLASS = { passed: "passed", waiting: "waiting", parked: "waiting", unknown
 
 function step(event, hop) {
   const took = hop.at ? (Date.parse(hop.at) - Date.parse(event.committed_at)) / 1000 : null;
+  // The commit is known exactly; of later hops, when the board first saw that they were passed.
+  const seen = hop.kind === "store" ? clock(hop.at) : `by ${clock(hop.at)}, within ${duration(took)}`;
   const when = hop.state === "waiting" ? `waiting here for ${duration(hop.waiting)}`
-    : hop.state === "parked" ? "parked" : hop.at ? `${clock(hop.at)}${took > 0 ? `  +${duration(took)}` : ""}` : hop.state === "passed" ? "passed" : "not known";
+    : hop.state === "parked" ? "parked" : hop.at ? seen : hop.state === "passed" ? "passed" : "not known";
   return h("li", { class: CLASS[hop.state] ?? "later" },
     h("span", {}, ...place(hop)),
     h("span", { class: "took" }, when),
