@@ -38,6 +38,7 @@ def answer(at: datetime, paths: Sequence[Path], sources: Sequence[Source]) -> An
                      (path.state is state and path is not worst) for path in paths)  # fmt: skip
         if others:
             text = f"{text[:-1]}; {others} more {'is' if others == 1 else 'are'} not up to date."
+    text = f"{text[:-1]}{_moved(paths, None if unseen else worst)}."
     parked = sum(path.parked_streams for path in paths)
     if parked:
         text = f"{text[:-1]}; {parked} {'stream is' if parked == 1 else 'streams are'} parked."
@@ -122,15 +123,19 @@ def _cause(path: Path) -> str:
     found = hold(path)
     if found.stage.state in (State.UP_TO_DATE, State.CATCHING_UP, State.FALLING_BEHIND):
         return ""
-    return _why(found, path) + _besides(path, found.stage)
+    return _why(found, path)
 
 
-def _besides(path: Path, worst: Stage) -> str:
-    """What was done to the offsets is said also where something else is worse: it may be why, and it is rarely wanted."""
-    offsets = next((one for one in path.stages if one.kind is StageKind.CONSUMER), None)
-    if offsets is None or offsets.state not in _MOVED or offsets.state is worst.state:
-        return ""
-    return f", and its offsets {_MOVED[offsets.state]}"
+def _moved(paths: Sequence[Path], told: Path | None) -> str:
+    """What was done to offsets is said also where something else is worse: it may be why, and it is rarely wanted."""
+    said = [
+        f"; the offsets of {one.name} {_MOVED[one.state]}"
+        for path in paths
+        for one in path.stages
+        if one.kind is StageKind.CONSUMER and one.state in _MOVED
+        and not (path is told and hold(path).stage is one)
+    ]  # fmt: skip
+    return "".join(dict.fromkeys(said))
 
 
 def _why(found: Hold, path: Path) -> str:

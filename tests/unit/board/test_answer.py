@@ -159,8 +159,8 @@ def test_what_was_done_to_the_offsets_is_said_beside_what_is_worse() -> None:
                     group="order-service.saga")  # fmt: skip
 
         assert answer(NOW, [held], SEEN).text == (
-            "saga is 9.5 s behind: order-service.saga is stopped: nobody reads inventory.events for 9.5 s, "
-            f"and its offsets {said}."
+            "saga is 9.5 s behind: order-service.saga is stopped: nobody reads inventory.events for 9.5 s; "
+            f"the offsets of order-service.saga {said}."
         )
 
 
