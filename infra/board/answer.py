@@ -95,6 +95,7 @@ class Hold(NamedTuple):
     stage: Stage
     held: Stage | Partition
     where: str
+    many: bool  # several partitions are stuck; `held` is the one that waits longest
 
     @property
     def seconds(self) -> float | None:
@@ -108,14 +109,22 @@ class Hold(NamedTuple):
 
 def hold(path: Path) -> Hold:
     """Where the path is held up. Of a path that is not, the stage that would be looked at first."""
-    stage = max(
-        path.stages, key=lambda one: (SEVERITY[one.state], one.slowest, one.kind is StageKind.CONSUMER)
-    )
+
+    def urgency(one: Stage) -> tuple[int, bool, bool, bool]:
+        # A topic that is gone, or not the one it was, is why others are where they are.
+        cause = one.kind is StageKind.TOPIC and one.state is not State.UP_TO_DATE
+        return SEVERITY[one.state], cause, one.slowest, one.kind is StageKind.CONSUMER
+
+    stage = max(path.stages, key=urgency)
     bad = [part for part in stage.partitions if part.state is stage.state]
     part = max(bad, key=lambda one: one.age or 0.0, default=None)
     everywhere = part is not None and len(bad) == len(stage.partitions) > 1
+    held = part or stage
+    if stage.state is State.STUCK and held.event is not None and len(bad) > 1:
+        where = f"{len(bad)} of {len(stage.partitions)} partitions of {path.topic or stage.name}"
+        return Hold(stage, held, where, many=True)
     number = part.partition if part and not everywhere else None
-    return Hold(stage, part or stage, words.place(stage.kind, stage.name, number, path.topic))
+    return Hold(stage, held, words.place(stage.kind, stage.name, number, path.topic), many=False)
 
 
 def _cause(path: Path) -> str:
@@ -139,11 +148,10 @@ def _moved(paths: Sequence[Path], told: Path | None) -> str:
 
 
 def _why(found: Hold, path: Path) -> str:
-    stage, held, where = found
+    stage, held, where, many = found
     since = f" for {words.duration(found.seconds)}" if found.seconds else ""
     match stage.state:
-        case State.STUCK if held.event is not None and (bad := _as_bad(stage)) > 1:
-            where = f"{bad} of {len(stage.partitions)} partitions of {path.topic or stage.name}"
+        case State.STUCK if held.event is not None and many:
             return f"{where} are stuck, the oldest on {words.held(held.event)}{since}"
         case State.STUCK if held.event is not None:
             return f"{where} is stuck on {words.held(held.event)}{since}"
@@ -175,11 +183,6 @@ def _why(found: Hold, path: Path) -> str:
             return f"I can't see {where}"
         case _:
             return f"{_waits(held)}{since}, and I have not looked for long enough to say more"
-
-
-def _as_bad(stage: Stage) -> int:
-    """How many of its partitions are as bad as the stage."""
-    return sum(part.state is stage.state for part in stage.partitions)
 
 
 def _waits(held: Stage | Partition) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from uuid import UUID
 
 from infra.board.document import Mark
 from infra.board.measures import REBALANCING
@@ -20,6 +21,9 @@ class Happenings:
         self._marks: deque[Mark] = deque(maxlen=KEPT)
         self._rebalances: Counter[str] = Counter()
         self._before: Views | None = None
+        self._topics: dict[
+            str, UUID | None
+        ] = {}  # the last one of each name: it may be away for a few passes
 
     @property
     def marks(self) -> list[Mark]:
@@ -34,6 +38,9 @@ class Happenings:
         """Call it once a pass."""
         before, self._before = self._before, views
         if before is None:
+            self._topics = (
+                {name: topic.id for name, topic in views.kafka.topics.items()} if views.kafka else {}
+            )
             return
         self._sources(before, views)
         self._leaders(before, views)
@@ -79,9 +86,11 @@ class Happenings:
         if before.kafka is None or now.kafka is None or before.kafka is now.kafka:
             return
         for name, topic in now.kafka.topics.items():
-            was = before.kafka.topics.get(name)
-            if was is not None and was.id != topic.id:
+            if self._topics.setdefault(name, topic.id) != topic.id:
+                self._topics[name] = topic.id
                 self._mark(now, "topic", name, "was replaced by another topic of that name")
+        for name in before.kafka.topics.keys() - now.kafka.topics.keys():
+            self._mark(now, "topic", name, "does not exist any more")
         for name, group in now.kafka.groups.items():
             old = before.kafka.groups.get(name)
             if old is None:

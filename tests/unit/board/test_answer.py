@@ -215,3 +215,13 @@ def test_a_relay_that_fills_its_topic_again_is_at_it() -> None:
     assert (
         answer(NOW, [held], SEEN).text == "saga is up to date: the relay of order fills orders.events again."
     )
+
+
+def test_a_topic_that_does_not_exist_is_why_nobody_has_begun() -> None:
+    stages = [
+        stage(StageKind.TOPIC, "orders.events", State.NOT_STARTED),
+        stage(StageKind.CONSUMER, "order-service.saga", State.NOT_STARTED),
+    ]
+    held = path("saga", State.NOT_STARTED, *stages, topic="orders.events")
+
+    assert answer(NOW, [held], SEEN).text == "the topic orders.events does not exist."

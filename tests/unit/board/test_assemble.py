@@ -133,6 +133,21 @@ def test_what_happens_between_two_passes_is_marked() -> None:
     assert board.groups[0].rebalances == 2
 
 
+def test_a_topic_that_was_away_and_is_another_one_is_marked() -> None:
+    def seen(topic_id: UUID | None, at: float) -> Views:
+        topics = {} if topic_id is None else {TOPIC: TopicView(topic_id, {0: 0}, {0: 10})}
+        return views(
+            store("order", at=at), store("stock", at=at), kafka({0: 10}, at=at, topics=topics), at=at
+        )
+
+    board = board_of(seen(TOPIC_ID, AT), seen(None, AT + 1), seen(None, AT + 2), seen(UUID(int=77), AT + 3))
+
+    assert [(mark.kind, mark.subject, mark.text) for mark in board.marks] == [
+        ("topic", TOPIC, "does not exist any more"),
+        ("topic", TOPIC, "was replaced by another topic of that name"),
+    ]
+
+
 def test_a_read_model_that_took_over_is_marked() -> None:
     before = views(store("order", copies=[copy(1)]), None, None)
     after = views(store("order", copies=[copy(1), copy(2)]), None, None, at=AT + 1)
