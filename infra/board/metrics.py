@@ -167,6 +167,12 @@ def _paths(board: Board) -> Iterator[Metric]:
         [(_end(path), path.age) for path in board.paths if path.state is not State.CANT_SEE],
     )
     yield _gauge(
+        "millrace_path_behind_events",
+        "Events that have not reached the end of the path.",
+        _END,
+        [(_end(path), path.pending) for path in board.paths if path.state is not State.CANT_SEE],
+    )
+    yield _gauge(
         "millrace_path_net_rate",
         "By how many events a second the queue before the end of the path grows; negative: it shrinks.",
         _END,
@@ -195,7 +201,14 @@ def _held(paths: list[Path]) -> Iterator[Metric]:
         [*_END, "state", "stage", "name", "held_at", "event_type"],
         [
             (
-                [*_end(path), at.stage.state.value, at.stage.kind.value, at.stage.name, at.where, _type(at)],
+                [
+                    *_end(path),
+                    at.stage.state.value,
+                    at.stage.kind.value,
+                    _name(path, at),
+                    at.where,
+                    _type(at),
+                ],
                 math.nan if at.seconds is None else at.seconds,
             )
             for path, at in held
@@ -211,6 +224,11 @@ def _held(paths: list[Path]) -> Iterator[Metric]:
             if at.held.event and at.stage.state is State.STUCK
         ],
     )
+
+
+def _name(path: Path, at: Hold) -> str:
+    """Of the stage; who is missing where nobody is there."""
+    return (path.group or at.stage.name) if at.stage.state is State.STOPPED else at.stage.name
 
 
 def _type(at: Hold) -> str:

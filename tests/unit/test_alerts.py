@@ -47,7 +47,8 @@ def held_at(kind: StageKind, state: State, **more: Any) -> Path:
     path = examples.usual_paths()[4]
     held = {"state": state, "age": 230.0, "pending": 1209, "slowest": True} | more
     stages = [each.model_copy(update=held) if each.kind is kind else each for each in path.stages]
-    return path.model_copy(update={"state": state, "age": 252.0, "stages": stages})
+    end = {"state": state, "age": 252.0, "pending": 1209, "stages": stages}
+    return path.model_copy(update=end)
 
 
 def everywhere(kind: StageKind, state: State) -> Path:
@@ -84,6 +85,14 @@ HELD_UP = {
     "a record that is no event of ours": held_at(
         StageKind.CONSUMER, State.STUCK, event=shipped(type="unknown", attempts=None, error=None)
     ),
+    "an event in each of several partitions": held_at(
+        StageKind.CONSUMER,
+        State.STUCK,
+        partitions=[
+            examples.partition(each, State.STUCK if each < 3 else State.UP_TO_DATE, 230.0, event=shipped())
+            for each in range(12)
+        ],
+    ),
     "a relay that is stuck": held_at(StageKind.RELAY, State.STUCK),
     "slowly growing": with_rate(held_at(StageKind.RELAY, State.STUCK), 3.21),
     "shrinking": with_rate(held_at(StageKind.RELAY, State.STUCK), -3.0),
@@ -102,6 +111,10 @@ HELD_UP = {
         }
     ),
     "a topic that is not there": held_at(StageKind.TOPIC, State.NOT_STARTED, partitions=[]),
+    "a topic that is not there, and nothing to put into it": held_at(
+        StageKind.TOPIC, State.NOT_STARTED, partitions=[]
+    ).model_copy(update={"pending": 0, "age": 0.0}),
+    "a topic that is filled again": held_at(StageKind.RELAY, State.MOVED_BACK),
     "a relay that never started": held_at(StageKind.RELAY, State.NOT_STARTED),
     "a group that never started": everywhere(StageKind.CONSUMER, State.NOT_STARTED),
     "a topic that lost its end": held_at(StageKind.TOPIC, State.LOSING_DATA, partitions=[]),
