@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import structlog
 
 from infra.local.home import Home
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, temporary_home
@@ -20,6 +21,15 @@ pytest_plugins = ["tests.stacks", "tests.left_out", "tests.browser", "tests.prom
 # The tests of a service call gRPC and start servers from one process. gRPC's handlers of fork() crash the child there,
 # which Python forks where it drops root for Postgres; they are for programs that go on to use gRPC in the child.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+# As the services log. structlog's own traceback shows the variables of each frame: to draw that holds up the event loop of a
+# consumer that logs it for seconds, until the group throws the consumer out.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")
