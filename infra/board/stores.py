@@ -318,9 +318,7 @@ def _applied(row: Mapping[str, Any]) -> AppliedRow:
     )
 
 
-def _emails(
-    seen: Mapping[str, Any] | None, sessions: Mapping[str, int], clock: datetime
-) -> EmailsRow | None:
+def _emails(seen: Mapping[str, Any] | None, sessions: Mapping[str, int], clock: datetime) -> EmailsRow | None:
     if seen is None:
         return None
     oldest = seen["oldest"] and WaitingEmail(
