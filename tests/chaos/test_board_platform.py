@@ -8,9 +8,9 @@ import pytest
 from infra.board.document import Board, Build, StageKind, State
 from infra.local.stack import Stack
 from schemas.topics import ORDERS
-from tests.chaos.board_kit import builds_held, path_of, stage_of, under_traffic, well_besides
+from tests.chaos.board_kit import PROMISED, builds_held, path_of, stage_of, under_traffic, well_besides
 from tests.chaos.outcome import everything_happened_once
-from tests.e2e.platform import Platform
+from tests.e2e.platform import RECOVERY, Platform
 from tests.e2e.test_lost_kafka import delete_topic
 
 pytestmark = [pytest.mark.local_stack, pytest.mark.usefixtures("audited")]
@@ -120,9 +120,14 @@ async def test_a_replay_shows_its_progress_and_the_live_path_is_up_to_date(
             rebuilding = asyncio.create_task(
                 stack.tool("order", "replay", "rebuild", "orders", "--no-switch")
             )
-            board, _ = await seen.shows(lambda board: being_built(board, "orders"), "a build")
+            board, _ = await seen.shows(
+                lambda board: being_built(board, "orders"), "a build", within=RECOVERY
+            )
             build = being_built(board, "orders")
             assert build is not None
+            assert board.at - build.began_at < timedelta(
+                seconds=PROMISED
+            )  # starting the program is not the board's
             assert (build.service, build.building, build.built, build.fraction) == ("order", True, False, 0.0)
             await seen.is_well()  # readers and writers notice nothing
         ran = await rebuilding
