@@ -1,8 +1,9 @@
 """The consumer: the one way in which events of a topic take effect in a service."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+import psycopg
 from aiokafka.errors import KafkaError
 
 from chassis.backoff import Backoff
@@ -10,6 +11,7 @@ from chassis.consumer.incoming import Partition, read_record
 from chassis.consumer.membership import ClientFault, Membership
 from chassis.consumer.metrics import ConsumerMetrics
 from chassis.consumer.policy import ReadingPolicy, UnknownTypes
+from chassis.consumer.positions import next_offsets
 from chassis.consumer.processor import BatchProcessor, Counters, Settled
 from chassis.consumer.subscription import Records, Subscription
 from chassis.consumer.transaction import BatchTransaction
@@ -22,8 +24,9 @@ from chassis.reactions import BatchFunction
 from chassis.service import Health, Role
 from chassis.snapshots import Snapshots
 from chassis.store import EventStore
+from chassis.topic_ids import TopicIds
 from chassis.topics import Topic
-from chassis.troubles import Troubles
+from chassis.troubles import Troubles, told
 
 log = get_logger(__name__)
 
@@ -75,6 +78,7 @@ class Consumer(LoopWorker):
         self.subscription = Subscription(name, topics, _event_classes(policy, registry), max_records)
         self.transaction = BatchTransaction(name, handler, pool, store, self.generations, policy, snapshots)
         measured = ConsumerMetrics(metrics or Metrics(), name)
+        self._pool = pool
         self._troubles = Troubles(pool, name)
         self._processor = BatchProcessor(
             self.transaction, backoff or Backoff(initial=0.1, maximum=5.0), measured, self._troubles
@@ -120,6 +124,7 @@ class Consumer(LoopWorker):
                 self.subscription,
                 self._bootstrap_servers,
                 self._settle,
+                self._next_offsets,
                 blocked_retry=self._blocked_retry,
                 on_assignment=self._count_rebalance,
                 on_commit_failure=self._count_failed_commit,
@@ -148,6 +153,16 @@ class Consumer(LoopWorker):
             for record in records
         ]
         return await self._processor.settle(batch, interrupt, trusted)
+
+    async def _next_offsets(
+        self, partitions: Collection[Partition], topic_ids: TopicIds
+    ) -> Mapping[Partition, int] | None:
+        try:
+            async with self._pool.connection() as connection:
+                return await next_offsets(connection, self.name, partitions, topic_ids)
+        except psycopg.Error as error:
+            log.debug("no answer about positions", consumer=self.name, error=told(error))
+            return None
 
     def _count_rebalance(self) -> None:
         self.counters.rebalances += 1

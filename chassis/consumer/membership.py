@@ -35,7 +35,7 @@ log = get_logger(__name__)
 _COMMIT_TIMEOUT = 5.0  # seconds; a commit that fails is made up for by the next one
 _LEAVE_TIMEOUT = 3.0  # seconds
 _REVOKE_GRACE = REBALANCE_TIMEOUT / 2  # seconds in which a batch may finish while the group waits
-_LOOK_AT_TOPICS = 5.0  # seconds; aiokafka would notice a topic that is there again within five minutes
+_LOOK_AROUND = 5.0  # seconds; aiokafka would notice a topic that is there again within five minutes
 
 
 class Settle(Protocol):
@@ -44,6 +44,14 @@ class Settle(Protocol):
     async def __call__(
         self, records: Records, interrupt: asyncio.Event, trusted: Mapping[Partition, int]
     ) -> Settled: ...
+
+
+class NextOffsets(Protocol):
+    """Where the database says to read on, without what was never read. None: it does not answer."""
+
+    async def __call__(
+        self, partitions: Collection[Partition], topic_ids: TopicIds
+    ) -> Mapping[Partition, int] | None: ...
 
 
 class ClientFault(Exception):
@@ -58,6 +66,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         subscription: Subscription,
         bootstrap_servers: str,
         settle: Settle,
+        next_offsets: NextOffsets,
         *,
         blocked_retry: float,
         on_assignment: Callable[[], None],
@@ -72,6 +81,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         """The topics that the assigned partitions are of; without those that did not exist."""
         self._name = subscription.group_id
         self._settle = settle
+        self._next_offsets = next_offsets
         self._blocked_retry = blocked_retry
         self._on_assignment = on_assignment
         self._on_commit_failure = on_commit_failure
@@ -96,7 +106,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     async def join(self) -> None:
         """Connect and join the group; returns when partitions are assigned. Raises KafkaError."""
         await self._broker.start()
-        self._watching = asyncio.create_task(self._watch_topics())
+        self._watching = asyncio.create_task(self._watch())
 
     async def leave(self, grace: float) -> None:
         """Finish the batch (abandon it after `grace` seconds), commit its offsets, leave the group."""
@@ -282,18 +292,54 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
                 what = "was replaced by another topic of that name" if topic in now else "was deleted"
                 raise ClientFault(f"topic {topic} {what if topic in self.topic_ids else 'was created'}")
 
-    async def _watch_topics(self) -> None:
-        """Ends this life when a topic is another one, also while no records come: the next life starts right."""
+    async def _watch(self) -> None:
+        """What batches would show, also while no records come.
+
+        Ends this life when a topic is another one: the next life starts right.
+        """
         while True:
-            await asyncio.sleep(_LOOK_AT_TOPICS)
+            await asyncio.sleep(_LOOK_AROUND)
             if self._assigned:
                 try:
                     await self._require_same_topics(self._topics)
+                    await self._leave_nothing_behind()
                 except ClientFault as fault:
                     self._end(fault)
                     return
-                except KafkaError as error:  # the client itself waits until the broker is back
-                    log.debug("no answer about topics", consumer=self._name, error=str(error))
+                except (
+                    KafkaError,
+                    TimeoutError,
+                ) as error:  # the client itself waits until the broker is back
+                    log.debug("no answer of Kafka", consumer=self._name, error=str(error))
+
+    async def _leave_nothing_behind(self) -> None:
+        """Go back where the group's offset was ahead of the database and no record has come that would show it.
+
+        An offset that somebody moved to the end hides what is before it until the next record, which may never come.
+        Why it is right: while no batch is in hand the database has everything that was handed out, so a position
+        beyond its rows was not reached by reading; the rows are asked for afterwards, and only grow. Should a batch
+        come in between, going back costs duplicates.
+        """
+        while not self._idle.is_set():
+            await self._idle.wait()
+        # No await between here and the rows gives way to a batch: aiokafka knows the positions, or is asked later.
+        begun = [TopicPartition(*one) for one in self.partitions - self.blocked.keys()]
+        async with asyncio.timeout(_COMMIT_TIMEOUT):
+            at = {(one.topic, one.partition): await self._consumer.position(one) for one in begun}
+        rows = await self._next_offsets(at.keys(), self.topic_ids)
+        if rows is None:
+            return
+        ahead = {
+            partition: Skipped(rows.get(partition, 0), offset)
+            for partition, offset in at.items()
+            if self._sought.get(partition, -1) != rows.get(partition, 0) < offset
+        }
+        if not ahead:
+            return
+        starts = await self._consumer.beginning_offsets([TopicPartition(*partition) for partition in ahead])
+        for partition, skipped in ahead.items():
+            if self._assigned and starts[TopicPartition(*partition)] < skipped.offset:
+                await self._go_back(partition, skipped)
 
     # -- the end
 

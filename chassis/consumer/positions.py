@@ -38,6 +38,14 @@ _LOCK = """
     ORDER BY p.topic, p.partition, p.generation, p.epoch
     FOR UPDATE OF p
 """
+_NEXT_OFFSETS = """
+    SELECT p.topic, p.partition, max(CASE WHEN p.topic_id <> wanted.topic_id THEN 0 ELSE p.next_offset END)
+    FROM public.consumer_positions AS p
+    JOIN unnest(%b::text[], %b::int[], %b::uuid[]) AS wanted (topic, partition, topic_id)
+      ON p.topic = wanted.topic AND p.partition = wanted.partition
+    WHERE p.consumer = %s
+    GROUP BY p.topic, p.partition
+"""
 _CREATE = """
     INSERT INTO public.consumer_positions (consumer, epoch, topic, generation, partition, position, next_offset)
     SELECT %s, missing.epoch, missing.topic, missing.generation, missing.partition, 0, 0
@@ -113,6 +121,15 @@ async def lock_and_read(
         # Once more: another process may have made the rows meanwhile, and moved on from there.
         known = await _read(connection, consumer, partitions, streams)
     return known
+
+
+async def next_offsets(
+    connection: Connection, consumer: str, partitions: Iterable[Partition], topic_ids: TopicIds
+) -> dict[Partition, int]:
+    """Where the rows say to read on; a partition of which nothing was read yet is left out. Locks nothing."""
+    columns = _columns(_with_ids(partitions, topic_ids), 3)
+    rows = await connection.execute(_NEXT_OFFSETS, (*columns, consumer))
+    return {(topic, partition): offset async for topic, partition, offset in rows}
 
 
 async def lock_partition(connection: Connection, consumer: str, partition: Partition) -> None:

@@ -132,6 +132,22 @@ async def test_a_group_offset_that_was_moved_forward_loses_nothing(kit: Consumer
     assert consumer.counters.duplicates == 0, "it read on from somewhere else than where the database was"
 
 
+@pytest.mark.parametrize("begun", [True, False])
+async def test_what_an_offset_was_moved_over_is_done_though_no_record_comes_to_show_it(
+    kit: ConsumerKit, begun: bool
+) -> None:
+    expected = {"b": [1, 2, 3]}
+    if begun:
+        await kit.publish("a", 1)
+        async with running(kit.consumer()):
+            await kit.effects({"a": [1]})
+        expected = {"a": [1], "b": [1, 2, 3]}
+    await kit.publish("b", 1, 2, 3)
+    await kit.commit(0, 3 + begun)  # the end
+    async with running(kit.consumer()):
+        await kit.effects(expected)
+
+
 async def test_a_group_offset_that_was_moved_back_repeats_nothing(kit: ConsumerKit) -> None:
     await kit.publish("a", 1, 2)
     async with running(kit.consumer()):
