@@ -17,13 +17,14 @@ from psycopg_pool import PoolTimeout
 
 from chassis.backoff import Backoff
 from chassis.consumer import Consumer, ParkedStream, Redriven, parked, redrive_stream
-from chassis.consumer.faults import is_passing, told
+from chassis.consumer.faults import is_passing
 from chassis.consumer.parking import clipped, count_parked
 from chassis.database import Pool
 from chassis.leader import LeaderSession, open_leader_session
 from chassis.logging import get_logger
 from chassis.loop_worker import LoopWorker
 from chassis.service import Health, Role
+from chassis.troubles import told
 
 log = get_logger(__name__)
 
@@ -189,7 +190,7 @@ class OperatorRequests(LoopWorker):
                 said = f"{told(error)} (not the event's fault: ask again when that is mended)"
             else:
                 log.exception("redrive failed", consumer=consumer.name, stream_id=stream.stream_id)
-                said = f"{type(error).__name__}: {told(error)}"
+                said = told(error)
         async with self._pool.connection() as connection:
             left = await count_parked(connection, consumer.name, stream.stream_id)
         return Redriven(stream.stream_id, 0 if dry_run else max(0, stream.events - left), left, said)

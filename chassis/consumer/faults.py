@@ -41,10 +41,3 @@ def is_passing(error: BaseException) -> bool:
     if isinstance(error, grpc.aio.AioRpcError):
         return error.code() in _GRPC_TRANSIENT
     return is_conflict(error) or is_transient(error) or isinstance(error, _DEPLOYMENT)
-
-
-def told(error: Exception) -> str:
-    """What a fault says, in one line."""
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

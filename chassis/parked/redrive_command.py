@@ -9,11 +9,12 @@ import typer
 from psycopg_pool import PoolTimeout
 
 from chassis.consumer import Consumer, Redriven, parked, redrive_stream
-from chassis.consumer.faults import is_passing, told
+from chassis.consumer.faults import is_passing
 from chassis.parked.consumers import not_parked, open_consumers
 from chassis.parked.display import redriven_text
 from chassis.settings import ServiceSettings
 from chassis.tools import FAILED, MISCONFIGURED, ToolError, Tools
+from chassis.troubles import told
 
 StreamId = Annotated[
     str | None, typer.Argument(help="As `parked list` shows it.", metavar="[STREAM_ID]", show_default=False)

@@ -258,7 +258,7 @@ async def test_what_waits_for_the_deployment_is_no_failure_of_the_event(kit: Con
     code, _, err = await command(kit, "redrive", "bad")
 
     assert code == 1
-    assert 'bad: relation "applied" does not exist' in err
+    assert 'bad: UndefinedTable relation "applied" does not exist' in err
     assert "say the same again" in err
     assert await kit.parked() == before
 
