@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from infra.board.collector import DEADLINE
 from infra.board.document import Board, Build, StageKind, State
 from infra.local.stack import Stack
 from schemas.topics import ORDERS
@@ -83,7 +84,7 @@ async def test_a_database_that_is_away_is_named_and_blinds_nobody(
         gone = [path.id for path in board.paths if path.service == "notification"]
         assert all(path_of(board, path).state is State.CANT_SEE for path in gone)
         assert well_besides(board, *gone)
-        assert board.took < 2.5  # it holds up nobody
+        assert board.took < DEADLINE  # it holds up nobody
         await stack.start("postgres-notification")
     await everything_happened_once(platform, seen.traffic, copies=True)
 
