@@ -7,12 +7,12 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
-SERVICES := order inventory notification user
+SERVICES := $(patsubst %_service/service.toml,%,$(wildcard *_service/service.toml))
 COMPILE := $(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 --generate-hashes pyproject.toml
 UV_ALONE := awk '/^[^ ]/ {wanted = /^uv==/} wanted' requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status fetch test lint format proto schemas lock clean
+.PHONY: help demo up down status fetch test mutants lint format generate schemas lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -35,18 +35,22 @@ fetch: $(READY)  ## Download what a first start needs
 test: $(READY)  ## Run the tests on real Kafka and real Postgres (ARGS="tests/unit -k stock")
 	@$(BIN)/pytest $(ARGS)
 
-lint: $(READY)  ## Lint, formatting, types, import walls
+mutants: $(READY)  ## Put small bugs into a copy, one by one: does a test notice? (ARGS=--all)
+	@$(BIN)/python -m tests.mutations $(ARGS)
+
+lint: $(READY)  ## Lint, formatting, types, import walls, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/millrace generate --check
 
 format: $(READY)  ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-proto: $(READY)  ## Generate the gRPC code anew
-	$(BIN)/python -m schemas.grpc.generate
+generate: $(READY)  ## Write what follows from each service.toml and .proto
+	@$(BIN)/millrace generate
 
 schemas: $(READY)  ## Publish the JSON Schemas of new event versions
 	@$(BIN)/python -m schemas.publish
@@ -56,7 +60,7 @@ lock: $(READY)  ## Resolve pyproject.toml into requirements.lock, and each servi
 	for service in $(SERVICES); do \
 	  $(COMPILE) --constraints requirements.lock --extra $$service-service -o $${service}_service/requirements.lock || exit 1; \
 	done
-	$(COMPILE) --constraints requirements.lock --extra board -o infra/board/requirements.lock
+	$(COMPILE) --constraints requirements.lock --extra board -o board/requirements.lock
 	$(UV_ALONE) > infra/images/tools.lock
 
 clean:  ## Stop everything and remove its data (downloads stay)
@@ -64,7 +68,7 @@ clean:  ## Stop everything and remove its data (downloads stay)
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # uv itself is installed by pip, from its own lines of the lock, so that its hash is checked too.
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml millrace/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Millrace needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 	       "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
@@ -76,5 +80,5 @@ $(READY): requirements.lock pyproject.toml
 	@$(UV_ALONE) > .venv/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
 	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
-	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable . --editable millrace
 	@touch $@

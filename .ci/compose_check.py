@@ -2,10 +2,11 @@
 
     .venv/bin/python .ci/compose_check.py
 
-`docker compose up --build --wait`; one order over HTTP is confirmed; its e-mail is read from the mail catcher; the
-board says that everything has come to its end; Prometheus scrapes all of it and raises no alert; a second stack on the same ports is told which one is taken; `docker compose down --volumes` leaves nothing behind.
-Meanwhile the `docker` commands of the other pages; then those of docs/containers.md, in order, as written there.
-Every wait has a deadline. Prints image sizes, memory and the seconds that each step took.
+`docker compose up --build --wait`; one order over HTTP is confirmed; its e-mail is read from the mail
+catcher; the board says that everything has come to its end; Prometheus scrapes all of it and raises no alert;
+a second stack on the same ports is told which one is taken; `docker compose down --volumes` leaves nothing
+behind. Meanwhile the `docker` commands of the other pages; then those of docs/containers.md, in order, as
+written there. Every wait has a deadline. Prints image sizes, memory and the seconds that each step took.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from uuid import uuid4
 
 import httpx
 
-from infra.board.declared import PROJECTIONS
+from board.declared import platform
 from infra.demo.shop import DemoFailed, Shop
 from tests.docs import PAGES, ROOT, commands
 
@@ -64,11 +65,12 @@ class Compose:
         self._checkout = checkout
 
     def docker(self, *arguments: str, within: float = ANSWER_WITHIN, project: str = "") -> str:
-        """The command's output. Raises Failed with what it said when it fails or takes longer than `within`."""
+        """The command's output. Raises Failed with what it said when it fails or takes longer than
+        `within`."""
         environment = {**os.environ, **({"COMPOSE_PROJECT_NAME": project} if project else {})}
         try:
-            done = subprocess.run(  # noqa: S603
-                ["docker", *arguments],  # noqa: S607
+            done = subprocess.run(
+                ["docker", *arguments],
                 cwd=self._checkout,
                 env=environment,
                 capture_output=True,
@@ -146,7 +148,8 @@ def run_documented_elsewhere(compose: Compose) -> None:
 
 
 def run_documented(compose: Compose) -> None:
-    """The page starts with `up --build --wait` and ends with `down --volumes`; each command ends with success."""
+    """The page starts with `up --build --wait` and ends with `down --volumes`; each command ends with
+    success."""
     documented = [words[1:] for words in commands(PAGE) if words[0] == "docker"]
     if not documented:
         raise Failed("docs/containers.md shows no docker command: this check looks in the wrong place")
@@ -194,9 +197,9 @@ async def all_is_up_to_date(url: str) -> None:
                 return answer.text
             seen = answer.json()
             paths = {(path["service"], path["projection"]): path["state"] for path in seen["paths"]}
-            missing = {(each.service, each.name) for each in PROJECTIONS} - paths.keys()
+            missing = {(each.service, each.name) for each in platform().projections} - paths.keys()
             if missing or set(paths.values()) != {"UP_TO_DATE"}:
-                return f"{seen['answer']['text']} {paths}, missing: {missing}"
+                return f"{seen['headline']['text']} {paths}, missing: {missing}"
             return ""
 
         await until_no(problem, "the board does not say that all is up to date")
@@ -291,8 +294,8 @@ def show_state(compose: Compose) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="millrace-compose-") as folder:
-        tree = subprocess.run(["git", "archive", "HEAD"], cwd=REPOSITORY, capture_output=True, check=True)  # noqa: S607
-        subprocess.run(["tar", "-x"], cwd=folder, input=tree.stdout, check=True)  # noqa: S607
+        tree = subprocess.run(["git", "archive", "HEAD"], cwd=REPOSITORY, capture_output=True, check=True)
+        subprocess.run(["tar", "-x"], cwd=folder, input=tree.stdout, check=True)
         try:
             compose = Compose(Path(folder))
             check(compose)

@@ -3,9 +3,9 @@
     python -m benchmarks.append [--appends 4000] [--concurrency 32] [--rounds 5]
 
 Each append is one event for a new stream. "one each" calls the same SQL function with one request per
-transaction, on a connection per caller. "bare insert" has no store at all: a connection per caller inserts the
-same columns into a table without lock, checks or secondary indexes. Rounds alternate; the ratios are those of
-the medians.
+transaction, on a connection per caller. "bare insert" has no store at all: a connection per caller inserts
+the same columns into a table without lock, checks or secondary indexes. Rounds alternate; the ratios are
+those of the medians.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from chassis.database import Pool, connect, open_pool
-from chassis.events import DomainEvent, EventRegistry, Metadata, NewEvent
-from chassis.ids import new_id
-from chassis.migrations import migrate
-from chassis.store import NO_STREAM, EventStore, StreamAppend
-from chassis.store.appending import AppendRequest, append_group
 from infra.testing import DatabaseUrls, PostgresServer, temporary_home
+from millrace.domain.events import DomainEvent, EventRegistry, Metadata, NewEvent
+from millrace.domain.ids import new_id
+from millrace.migrations import migrate
+from millrace.postgres.database import Pool, connect, open_pool
+from millrace.store import NO_STREAM, EventStore, StreamAppend
+from millrace.store.appending import AppendRequest, append_group
 
 Append = Callable[[StreamAppend], Awaitable[object]]
 
@@ -113,7 +113,8 @@ async def measure(database: DatabaseUrls, options: argparse.Namespace) -> None:
     print(f"{options.concurrency} concurrent appends of 1 event, medians of {options.rounds} rounds:")
     for name, median in medians.items():
         print(
-            f"{name:<14}{median:>9,.0f}/s   group commit is {medians['group commit'] / median:.2f} times as fast"
+            f"{name:<14}{median:>9,.0f}/s   group commit is {medians['group commit'] / median:.2f} times as"
+            f" fast"
         )
 
 

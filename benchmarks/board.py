@@ -1,11 +1,12 @@
-"""What the board costs on the whole platform under traffic: a pass, its processor time, and what it adds to the servers.
+"""What the board costs on the whole platform under traffic: a pass, its processor time, and what it adds to
+the servers.
 
     python -m benchmarks.board [--seconds 15] [--rounds 3] [--orders 10]
 
-Starts a stack of its own on free ports: Kafka, four Postgres servers, four services with topics of 12 partitions, and the
-board with its usual interval of 1 s. All the while orders are placed at the same rate. In each round the board is off, on,
-and on with five viewers of its stream, one after the other; what is compared is of one run. Processor time is that of the
-processes, in percent of one core.
+Starts a stack of its own on free ports: Kafka, four Postgres servers, four services with topics of 12
+partitions, and the board with its usual interval of 1 s. All the while orders are placed at the same rate. In
+each round the board is off, on, and on with five viewers of its stream, one after the other; what is compared
+is of one run. Processor time is that of the processes, in percent of one core.
 """
 
 import argparse

@@ -2,13 +2,15 @@
 
     python -m benchmarks.board_scale [--topics 4] [--partitions 250] [--groups 50] [--passes 15]
 
-Kafka is simulated by its answers: bytes as a broker sends them, through the client library's own structures. Behind that
-everything is the board's own code: what is decoded, compared, measured, judged, written as JSON and into the history.
-Making the answers is not measured, nor is the network. Medians of passes, in seconds of processor time of one core:
+Kafka is simulated by its answers: bytes as a broker sends them, through the client library's own structures.
+Behind that everything is the board's own code: what is decoded, compared, measured, judged, written as JSON
+and into the history. Making the answers is not measured, nor is the network. Medians of passes, in seconds of
+processor time of one core:
 
     idle      nothing moved since the last pass, all have read everything
     traffic   every partition got 10 records, and every group committed in each to within 3 records of its end
-    behind    half of the groups are gone with 10,000 records to read in each partition, the other half reads them, slowly
+    behind    half of the groups are gone with 10,000 records to read in each partition, the other half reads
+              them, slowly
 """
 
 import argparse
@@ -33,13 +35,22 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.protocol.metadata import MetadataResponse_v5
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from infra.board.__main__ import GARBAGE
-from infra.board.assemble import Assembler
-from infra.board.declared import Declared, Projection
-from infra.board.history import History
-from infra.board.kafka import Kafka
-from infra.board.raw import AppliedRow, CheckpointRow, CopyRow, CursorRow, KafkaView, Seen, StoreView, Views
-from infra.board.remember import marks, samples
+from board.__main__ import GARBAGE
+from board.assemble import Assembler
+from board.declared import Declared, Projection
+from board.history import History
+from board.history_writer import marks, samples
+from board.kafka import Kafka
+from board.observations import (
+    AppliedRow,
+    CheckpointRow,
+    CopyRow,
+    CursorRow,
+    KafkaView,
+    Seen,
+    StoreView,
+    Views,
+)
 
 VERSIONS = {1: (4, 4), 2: (2, 2), 3: (5, 12), 9: (3, 3), 15: (2, 2), 16: (1, 1)}
 EPOCH = UUID(int=1)
@@ -102,7 +113,8 @@ class Cluster:
 
 
 class Broker:
-    """Answers as a broker does: bytes, decoded by the structures of the request. Stands in for aiokafka's client."""
+    """Answers as a broker does: bytes, decoded by the structures of the request. Stands in for aiokafka's
+    client."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -177,9 +189,11 @@ class Broker:
     def _members(self) -> bytes:
         half = self.cluster.partitions // 2
         halves = [
-            ConsumerProtocolMemberAssignment(0, [(topic, list(some)) for topic in self.cluster.ends], b"").encode()
+            ConsumerProtocolMemberAssignment(
+                0, [(topic, list(some)) for topic in self.cluster.ends], b""
+            ).encode()
             for some in (range(half), range(half, self.cluster.partitions))
-        ]  # fmt: skip
+        ]
         parts = [struct.pack(">ii", 0, len(self.cluster.commits))]
         for group in self.cluster.commits:
             dead = group in self.cluster.dead
@@ -225,18 +239,25 @@ class Broker:
         builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 20)
         now = datetime.now(UTC)
         headers = [
-            ("ce_specversion", b"1.0"), ("ce_id", str(UUID(int=7)).encode()), ("ce_type", b"OrderCreated"),
-            ("ce_source", b"/order-service"), ("ce_time", now.isoformat().encode()), ("ce_subject", b"order-1"),
-            ("content-type", b"application/json"), ("millrace_version", b"1"), ("millrace_position", b"500000"),
-            ("millrace_epoch", str(EPOCH).encode()), ("millrace_generation", b"1"),
-        ]  # fmt: skip
+            ("ce_specversion", b"1.0"),
+            ("ce_id", str(UUID(int=7)).encode()),
+            ("ce_type", b"dev.millrace.OrderCreated"),
+            ("ce_source", b"/order-service"),
+            ("ce_time", now.isoformat().encode()),
+            ("ce_subject", b"order-1"),
+            ("content-type", b"application/json"),
+            ("millrace_version", b"1"),
+            ("millrace_position", b"500000"),
+            ("millrace_epoch", str(EPOCH).encode()),
+            ("millrace_generation", b"1"),
+        ]
         for n in range(BATCH):
             builder.append(n, int(now.timestamp() * 1000), b"order-1", b"x" * 400, headers)
         return bytes(builder.build())
 
 
 class Stand(Kafka):
-    """The board's eyes on Kafka, with the broker above at the other end."""
+    """The board's poller on Kafka, with the broker above at the other end."""
 
     def __init__(self, broker: Broker) -> None:
         super().__init__("", [DECLARED_TOPIC])
@@ -287,7 +308,7 @@ async def measure(
         Projection("stock", "saga", "reaction", "stock-service.saga", (DECLARED_TOPIC,)),
     ))  # fmt: skip
     broker, clocked, size = Broker(cluster), Clocked(), 0
-    eyes, assembler = Stand(broker), Assembler(declared, datetime.now(UTC))
+    poller, assembler = Stand(broker), Assembler(declared, datetime.now(UTC))
     began = time.monotonic()
     for number in range(2 * passes):
         move()
@@ -298,14 +319,14 @@ async def measure(
             clocked = Clocked()
         with clocked.part("whole"):
             with clocked.part("Kafka"):
-                seen = await eyes.look(rows)
+                seen = await poller.look(rows)
             with clocked.part("board"):
                 board = assembler.board(views(rows, replace(seen, at=now), now), took=0.0)
             with clocked.part("JSON"):
                 size = len(board.model_dump_json().encode())
             with clocked.part("history"):
                 history.record(board.at.timestamp() + number, samples(board), marks(board))
-    print(board.answer.text)
+    print(board.headline.text)
     return clocked, size
 
 
@@ -317,7 +338,8 @@ def views(rows: Mapping[str, StoreView], seen: KafkaView, now: float) -> Views:
 async def main(options: argparse.Namespace) -> None:
     """Measure and print."""
     print(
-        f"{options.topics * options.partitions:,} partitions in {options.topics} topics x {options.groups} groups"
+        f"{options.topics * options.partitions:,} partitions in {options.topics} topics x {options.groups}"
+        f" groups"
     )
     print(
         f"{'':<10}{'pass':>10}{'worst':>10}"

@@ -2,12 +2,13 @@
 
     python -m benchmarks.board_truth [--kafkatop /path/to/kafkatop]
 
-kafkatop comes from PyPI (`pip install kafkatop`, in an environment of its own); without it the board is measured alone. It
-looks once a second, as the board does. The only seconds that it tells are the time left at the present pace ("Remaining"):
-what people read as "how far behind". Traffic and truth are those of tests/integration/test_board_truth.py: the handler is
-held for a while now and then, so that there is something to tell. An error is the distance to the nearest of what was
-true while the tool looked; counted are looks at which something waited for more than a second, or was said to. Then the
-consumer is stopped, and what counts is when each tool names that.
+kafkatop comes from PyPI (`pip install kafkatop`, in an environment of its own); without it the board is
+measured alone. It looks once a second, as the board does. The only seconds that it tells are the time left at
+the present pace ("Remaining"): what people read as "how far behind". Traffic and truth are those of
+tests/integration/test_board_truth.py: the handler is held for a while now and then, so that there is
+something to tell. An error is the distance to the nearest of what was true while the tool looked; counted are
+looks at which something waited for more than a second, or was said to. Then the consumer is stopped, and what
+counts is when each tool names that.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from infra.board.document import State
+from board.document import State
 from infra.testing import KafkaServer, PostgresServer, temporary_home
 from tests.integration.store_kit import running
 from tests.integration.test_board_collector import BoardKit, consuming, is_in, is_up_to_date, open_board_kit
@@ -76,10 +77,16 @@ class Peer:
 
     async def _start(self, kit: BoardKit, *options: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            self.program, "--kafka-broker", kit.source.kafka.bootstrap_servers, "--group-filter-pattern", kit.group,
-            *options, env=os.environ | {"PYTHONUNBUFFERED": "1"},
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
+            self.program,
+            "--kafka-broker",
+            kit.source.kafka.bootstrap_servers,
+            "--group-filter-pattern",
+            kit.group,
+            *options,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
 
 
 def _seconds(text: str) -> float | None:
@@ -125,7 +132,8 @@ async def idle(watched: Watched) -> None:
 
 
 def judged(truth: Truth, said: list[tuple[float | None, float, float]]) -> tuple[str, str, str]:
-    """Median and worst error, and how often nothing was said; of the looks at which something waited, or was said to."""
+    """Median and worst error, and how often nothing was said; of the looks at which something waited, or was
+    said to."""
     looks = [one for one in said if truth.age(one[2]) > LOOKS or (one[0] or 0.0) > LOOKS]
     errors = [truth.error(seconds, began, ended) for seconds, began, ended in looks if seconds is not None]
     silent = f"{len(looks) - len(errors)} of {len(looks)}"

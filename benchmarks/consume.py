@@ -2,11 +2,11 @@
 
     python -m benchmarks.consume [--events 30000] [--rounds 5]
 
-All read the same topic of 12 partitions, decode each event with pydantic and insert a row for it. The bare ones
-do nothing else: no positions, no versions, no parking. "A batch at a time": one transaction with unnest for what a
-poll of up to 2,000 records gives, then a commit of its offsets. "A record at a time": a transaction each (a tenth
-of the events, its offsets committed a poll at a time, which flatters it). Rounds alternate; the ratios are those of
-the medians.
+All read the same topic of 12 partitions, decode each event with pydantic and insert a row for it. The bare
+ones do nothing else: no positions, no versions, no parking. "A batch at a time": one transaction with unnest
+for what a poll of up to 2,000 records gives, then a commit of its offsets. "A record at a time": a
+transaction each (a tenth of the events, its offsets committed a poll at a time, which flatters it). Rounds
+alternate; the ratios are those of the medians.
 """
 
 import argparse
@@ -21,15 +21,15 @@ from uuid import uuid4
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from chassis.consumer import Consumer, handler_for
-from chassis.database import Connection, Pool, open_pool
-from chassis.events import DomainEvent, EventRegistry, Metadata, RecordedEvent
-from chassis.ids import new_id
-from chassis.migrations import migrate
-from chassis.read_model import ReadModel
-from chassis.record import to_record
-from chassis.topics import Topic
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, temporary_home, unique
+from millrace.consumer import Consumer, handler_for
+from millrace.domain.events import DomainEvent, EventRegistry, Metadata, RecordedEvent
+from millrace.domain.ids import new_id
+from millrace.kafka.record import to_record
+from millrace.kafka.topics import Topic
+from millrace.migrations import migrate
+from millrace.postgres.database import Connection, Pool, open_pool
+from millrace.read_models.model import ReadModel
 
 PARTITIONS = 12
 EVENTS_A_STREAM = 3
@@ -92,7 +92,7 @@ async def fill(kafka: KafkaServer, topic: Topic, events: int) -> None:
 async def wrapped(kafka: KafkaServer, topic: Topic, pool: Pool, events: int) -> float:
     """Seconds from the assignment until the last event is applied."""
     consumer = Consumer(
-        unique("wrapped"), [topic], REGISTRY, handler_for(OrderEvents()), pool,
+        name=unique("wrapped"), sources={topic: REGISTRY}, handler=handler_for(OrderEvents()), pool=pool,
         bootstrap_servers=kafka.bootstrap_servers, max_records=MAX_RECORDS,
     )  # fmt: skip
     run = asyncio.create_task(consumer.run())

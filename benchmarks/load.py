@@ -44,7 +44,8 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> bytes:
 
 
 async def run_load(url: str, request: Callable[[int], bytes], *, connections: int, requests: int) -> Load:
-    """Send `requests` requests (`request(n)` gives the n-th) over `connections` connections as fast as answered.
+    """Send `requests` requests (`request(n)` gives the n-th) over `connections` connections as fast as
+    answered.
 
     Raises ConnectionError when the server closes a connection in between.
     """

@@ -14,14 +14,14 @@ from typing import Any
 
 from prometheus_client import generate_latest
 
-from chassis.http.metrics import HttpMetrics
-from chassis.http.middleware import Measured
-from chassis.metrics import Metrics
-from chassis.process_metrics import process_metrics
-from chassis.relay.metrics import RelayMetrics
-from chassis.rpc.metrics import server_metrics
-from chassis.store.metrics import AppendMetrics
-from chassis.store.model import Appended
+from millrace.http.metrics import HttpMetrics
+from millrace.http.middleware import Measured
+from millrace.process.metrics import process_metrics
+from millrace.relay.metrics import RelayMetrics
+from millrace.rpc.metrics import server_metrics
+from millrace.store.metrics import AppendMetrics
+from millrace.store.model import Appended
+from millrace.telemetry.metrics import Metrics
 
 REPEATS = 20_000
 SCRAPES = 50
@@ -101,9 +101,8 @@ def main(options: argparse.Namespace) -> None:
     for name, microseconds in each.items():
         print(f"{name:<34}{microseconds:>8.2f} µs")
     scrape = median(options.rounds, lambda: calls(lambda: generate_latest(metrics.registry), SCRAPES))
-    print(
-        f"{'scrape of ' + str(len(generate_latest(metrics.registry)) // 1024) + ' KiB':<34}{scrape / 1000:>8.2f} ms"
-    )
+    size = f"scrape of {len(generate_latest(metrics.registry)) // 1024} KiB"
+    print(f"{size:<34}{scrape / 1000:>8.2f} ms")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
     .venv/bin/python -m benchmarks.orders
 
-Starts a stack of its own on free ports. The time to confirmed is measured on the whole platform, one order after
-the other. The rate is measured for one order service with its Postgres (and Kafka) while the other services are
-stopped, in turns with a bare FastAPI POST of the same body that does nothing, over 32 connections; what counts is
-the ratio. It is measured twice: as a process of the role http alone, as production scales it, and with all roles
-in the one process, which then also relays and projects every order.
+Starts a stack of its own on free ports. The time to confirmed is measured on the whole platform, one order
+after the other. The rate is measured for one order service with its Postgres (and Kafka) while the other
+services are stopped, in turns with a bare FastAPI POST of the same body that does nothing, over 32
+connections; what counts is the ratio. It is measured twice: as a process of the role http alone, as
+production scales it, and with all roles in the one process, which then also relays and projects every order.
 """
 
 import asyncio

@@ -15,16 +15,16 @@ import time
 import uvloop
 from aiokafka import AIOKafkaProducer
 
-from chassis.database import open_pool
-from chassis.events import DomainEvent, EventRegistry, Metadata, NewEvent
-from chassis.ids import new_id
-from chassis.loop_worker import AdaptivePoll
-from chassis.migrations import migrate
-from chassis.record import Headers, to_record
-from chassis.relay import Relay
-from chassis.store import NO_STREAM, EventStore, StreamAppend
-from chassis.topics import Topic
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, temporary_home
+from millrace.domain.events import DomainEvent, EventRegistry, Metadata, NewEvent
+from millrace.domain.ids import new_id
+from millrace.kafka.record import Headers, to_record
+from millrace.kafka.topics import Topic
+from millrace.migrations import migrate
+from millrace.postgres.database import open_pool
+from millrace.relay import Relay
+from millrace.runtime.loop_worker import AdaptivePoll
+from millrace.store import NO_STREAM, EventStore, StreamAppend
 
 PARTITIONS = 12
 EVENTS_A_STREAM = 3
@@ -112,9 +112,15 @@ async def measure(
         for number in range(options.rounds):
             bare.append(await produce_once(kafka.bootstrap_servers, (await topic()).name, records))
             relay = Relay(
-                pool, database.service, store, await topic(), SOURCE, kafka.bootstrap_servers,
-                poll=AdaptivePoll(1.0, 1.0), chunk_size=options.chunk_size,
-            )  # fmt: skip
+                pool=pool,
+                url=database.service,
+                store=store,
+                topic=await topic(),
+                source=SOURCE,
+                bootstrap_servers=kafka.bootstrap_servers,
+                poll=AdaptivePoll(1.0, 1.0),
+                chunk_size=options.chunk_size,
+            )
             relayed.append(await relay_once(relay, head))
             print(f"round {number + 1}: relay {head / relayed[-1]:,.0f}/s, bare {head / bare[-1]:,.0f}/s")
     ours, theirs = statistics.median(relayed), statistics.median(bare)

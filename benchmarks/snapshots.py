@@ -2,10 +2,10 @@
 
     python -m benchmarks.snapshots [--events 10000] [--every 200] [--rounds 15]
 
-The stream is the ledger of one product: received once, then reserved and deducted in turns. Cold: nothing of it is in
-memory, as after the start of a process. The snapshot lies as far behind as it ever does: one event before the next
-one. And what it costs to take them: commands on a stream in memory, with and without. Rounds alternate; the ratios
-are those of the medians.
+The stream is the ledger of one product: received once, then reserved and deducted in turns. Cold: nothing of
+it is in memory, as after the start of a process. The snapshot lies as far behind as it ever does: one event
+before the next one. And what it costs to take them: commands on a stream in memory, with and without. Rounds
+alternate; the ratios are those of the medians.
 """
 
 import argparse
@@ -16,18 +16,18 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from uuid import UUID
 
-from chassis.commands import CommandContext, CommandHandler
-from chassis.database import open_pool
-from chassis.definition import StreamKind
-from chassis.events import DomainEvent, Metadata, NewEvent
-from chassis.loading import load_states
-from chassis.migrations import migrate
-from chassis.snapshot_codec import SnapshotPolicy
-from chassis.snapshots import Snapshots
-from chassis.state_cache import StateCache
-from chassis.store import ANY, EventStore, StreamAppend
 from infra.testing import PostgresServer, temporary_home
 from inventory_service.domain import PRODUCT, PRODUCT_SNAPSHOTS, Product, ProductCommand, ReceiveStock
+from millrace.application.commands import CommandContext, CommandHandler
+from millrace.application.loading import load_states
+from millrace.application.snapshots import Snapshots
+from millrace.application.state_cache import StateCache
+from millrace.domain.events import DomainEvent, Metadata, NewEvent
+from millrace.domain.snapshot_codec import SnapshotPolicy
+from millrace.domain.stream_kind import StreamKind
+from millrace.migrations import migrate
+from millrace.postgres.database import open_pool
+from millrace.store import ANY, EventStore, StreamAppend
 from schemas.events.inventory import (
     INVENTORY_EVENTS,
     ProductListed,
@@ -58,7 +58,8 @@ def ledger(count: int) -> list[DomainEvent]:
 
 
 async def fill(store: EventStore, snapshots: Snapshots, count: int, every: int) -> int:
-    """Appends the ledger, up to just before a snapshot is due; takes the last one before. Returns its length."""
+    """Appends the ledger, up to just before a snapshot is due; takes the last one before. Returns its
+    length."""
     length = count // every * every + every - 1
     events = [NewEvent(event, Metadata("benchmark")) for event in ledger(length)]
     for start in range(0, length, 1000):

@@ -9,8 +9,8 @@ from infra.topology import SERVICES
 
 
 async def ask_all(stack: Stack, *arguments: str) -> list[dict[str, Any]]:
-    """The rows that each service's `arguments --json` prints; a service that can't say anything has a row with the
-    reason (`service`, `problem`)."""
+    """The rows that each service's `arguments --json` prints; a service that can't say anything has a row
+    with the reason (`service`, `problem`)."""
 
     async def ask(service: str) -> list[dict[str, Any]]:
         ran = await stack.tool(service, *arguments, "--json")

@@ -5,17 +5,17 @@ import signal
 import subprocess
 from types import FrameType
 
-from infra.local.process import Command
+from infra.local.process import ProgramCommand
 
 # What a program must know to draw on the terminal that it is given.
 _TERMINAL = ("TERM", "COLORTERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
 
 
-def run_attached(command: Command) -> int:
+def run_attached(command: ProgramCommand) -> int:
     """Run `command` with this process's terminal; returns its exit code (128 + the signal that ended it).
 
-    Ctrl-C reaches it directly, because it is in the same process group; it decides what to do, and this process waits
-    for that. SIGTERM is passed on.
+    Ctrl-C reaches it directly, because it is in the same process group; it decides what to do, and this
+    process waits for that. SIGTERM is passed on.
     """
     terminal = {name: os.environ[name] for name in _TERMINAL if name in os.environ}
 

@@ -10,12 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from chassis.audit.display import rendered
 from infra.console import err, out
 from infra.local.home import default_home
-from infra.local.process import Command
+from infra.local.process import ProgramCommand
 from infra.local.stack import Stack
 from infra.topology import SERVICES, local_topology
+from millrace.operations.audit.display import rendered
+from millrace.runtime.printable import line as one_line
+from millrace.runtime.terminal import echo_json
 
 AT_ONCE = 2  # each is a process that keeps a core and a database busy
 CLEAN, VIOLATED, NOT_AUDITED = 0, 1, 2  # exit codes, of a service's audit and of this one
@@ -38,7 +40,7 @@ def audit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The whole reports, for programs.")] = False,
     skip_read_models: Annotated[
-        bool, typer.Option("--skip-read-models", help="Do not build the read models anew, to compare them.")
+        bool, typer.Option("--skip-read-models", help="Do not rebuild the read models to compare them.")
     ] = False,
 ) -> None:
     """Prove that nothing was lost, invented or done twice, beside the running platform. See docs/audit.md.
@@ -53,12 +55,15 @@ def audit(
     reports = [one.report for one in audited if one.report is not None]
     if as_json:
         failures = [{"service": one.service, "error": one.error} for one in audited if one.report is None]
-        typer.echo(json.dumps({"reports": reports, "not_audited": failures}, indent=2))
+        echo_json(json.dumps({"reports": reports, "not_audited": failures}, indent=2))
     elif reports:
         out.print(rendered(reports))
     for one in audited:
         if one.report is None:
-            err.print(f"[bold red]not audited:[/bold red] {one.service}: {escape(one.error)}", soft_wrap=True)
+            err.print(
+                f"[bold red]not audited:[/bold red] {one.service}: {escape(one_line(one.error))}",
+                soft_wrap=True,
+            )
     raise typer.Exit(_exit_code(audited))
 
 
@@ -69,7 +74,7 @@ def _exit_code(audited: Sequence[Audited]) -> int:
     return NOT_AUDITED if any(one.report is None for one in audited) else CLEAN
 
 
-async def _run_all(commands: dict[str, Command]) -> list[Audited]:
+async def _run_all(commands: dict[str, ProgramCommand]) -> list[Audited]:
     turns = asyncio.Semaphore(AT_ONCE)
     now: dict[str, str] = {}
 
@@ -80,9 +85,9 @@ async def _run_all(commands: dict[str, Command]) -> list[Audited]:
             now.pop(service, None)
             if line is not None:
                 now[service] = line
-            spinner.update("Auditing " + " · ".join(escape(one) for one in now.values()))
+            spinner.update("Auditing " + " · ".join(escape(one_line(one)) for one in now.values()))
 
-        async def one(service: str, command: Command) -> Audited:
+        async def one(service: str, command: ProgramCommand) -> Audited:
             async with turns:
                 show(service, service)
                 try:
@@ -93,7 +98,7 @@ async def _run_all(commands: dict[str, Command]) -> list[Audited]:
         return list(await asyncio.gather(*(one(*each) for each in commands.items())))
 
 
-async def _run(service: str, command: Command, show: Show) -> Audited:
+async def _run(service: str, command: ProgramCommand, show: Show) -> Audited:
     process = await asyncio.create_subprocess_exec(
         *(str(part) for part in command.argv),
         env=command.environment(),

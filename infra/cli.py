@@ -4,31 +4,34 @@ import asyncio
 import json
 import os
 import shutil
-import sys
 from collections.abc import Coroutine
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from infra import audit_cli, lag_cli, parked_cli, replay_cli
-from infra.console import err, out, print_error, progress, status_json, status_table
+from infra import audit_cli, lag_cli, lost_cli, parked_cli, replay_cli, restore_cli
+from infra.console import out, progress, status_json, status_table
 from infra.local.errors import StackError
 from infra.local.fetch import fetch, prune_cache
 from infra.local.home import cache_directory, default_home
 from infra.local.stack import Stack
 from infra.logs import follow, show_last
 from infra.topology import local_topology
+from millrace.runtime.printable import line as one_line
+from millrace.runtime.terminal import run_command_line
 
 HELP = """
-Millrace on this machine: Kafka, four Postgres servers, a mailbox and the four services, without Docker.
+Millrace on this machine: Kafka, a mailbox, the services and a Postgres server for each, without Docker.
 
 [bold]millrace demo[/bold]  start everything and play orders through it\n
 [bold]millrace status[/bold]  what runs, where, since when, how large\n
 [bold]millrace stop inventory[/bold]  see orders go through without it …\n
 [bold]millrace start inventory[/bold]  … and be confirmed after it is back\n
 [bold]millrace lag[/bold]  how many seconds each read model is behind, and why\n
-[bold]millrace replay list[/bold]  the read models: how far, how many rows; rebuild one with `replay rebuild order orders`\n
+[bold]millrace replay list[/bold]  the read models and their rows; `replay rebuild` makes one again\n
 [bold]millrace audit[/bold]  prove that nothing was lost, invented or done twice\n
 [bold]millrace logs order --follow[/bold]  what the order service says\n
 [bold]millrace down[/bold]  stop everything; data stays
@@ -40,7 +43,10 @@ MILLRACE_KAFKA_PORT=19092 moves one; an error that names a port names its settin
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(replay_cli.app, name="replay")
 app.add_typer(parked_cli.app, name="parked")
+app.add_typer(lost_cli.app, name="lost")
 app.command()(audit_cli.audit)
+app.command()(restore_cli.restore)
+app.add_typer(restore_cli.store_app, name="store")
 app.command()(lag_cli.lag)
 app.command()(lag_cli.where)
 Name = Annotated[str, typer.Argument(help="A component, as `millrace status` lists it.", show_default=False)]
@@ -84,14 +90,16 @@ def down() -> None:
     out.print("Everything is stopped.")
 
 
-@app.command()
 def demo() -> None:
-    """Start everything and play the main job: products, users, orders, their events and e-mails. Run it again as you like."""
-    from infra.demo.play import play
-
+    """Start everything and play the main job: products, users, orders, their events and e-mails. Run it again
+    as you like."""
     local = stack()
     bring_up(local)
-    run(play(local))
+    run(import_module("infra.demo.play").play(local))  # by name: without the shop there is none
+
+
+if find_spec("infra.demo"):
+    app.command()(demo)
 
 
 @app.command()
@@ -109,7 +117,7 @@ def status(
     out.print(status_table(statuses))
     for each in statuses:
         if each.detail:
-            out.print(f"[yellow]{each.name}[/yellow]: {escape(each.detail)}")
+            out.print(f"[yellow]{each.name}[/yellow]: {escape(one_line(each.detail))}")
     print_board(local)
 
 
@@ -139,7 +147,8 @@ def logs(
 def start(name: Name) -> None:
     """Start one component and wait until it is ready."""
     with progress("Starting") as show:
-        run(stack().start(name, show))
+        run(stack().start(name, show, migrate=True))
+    out.print(f"{name} is ready.")
 
 
 @app.command()
@@ -151,8 +160,11 @@ def stop(name: Name) -> None:
 
 @app.command()
 def restart(name: Name) -> None:
-    """Stop one component and start it again."""
-    run(stack().restart(name))
+    """Stop one component and start it again; a service's database is migrated in between."""
+    local = stack()
+    run(local.stop(name))
+    with progress("Starting") as show:
+        run(local.start(name, show, migrate=True))
     out.print(f"{name} is ready.")
 
 
@@ -165,7 +177,8 @@ def kill(name: Name) -> None:
 
 @app.command()
 def wipe(name: Annotated[str, typer.Argument(help="kafka", show_default=False)]) -> None:
-    """Lose Kafka: stop it and delete all of its data. `up` starts an empty one, `replay republish` fills its topics."""
+    """Lose Kafka: stop it and delete all of its data. `up` starts an empty one, `replay republish` fills its
+    topics."""
     if name != "kafka":
         raise StackError(f"only kafka can be wiped, not '{name}': the stores are the truth")
     run(stack().wipe_kafka())
@@ -197,7 +210,8 @@ def fetch_() -> None:
 def clean(
     everything: Annotated[bool, typer.Option("--all", help="Downloads too.")] = False,
 ) -> None:
-    """Stop everything and remove its data, logs and passwords. Downloads stay, but for those of old versions."""
+    """Stop everything and remove its data, logs and passwords. Downloads stay, but for those of old
+    versions."""
     with progress("Stopping") as show:
         run(stack().down(show))
     home = default_home()
@@ -210,16 +224,16 @@ def clean(
     out.print(f"{home} is clean.")
 
 
+def plug_in(root: typer.Typer) -> None:
+    """Adds the local platform's commands to the framework's command line (entry point
+    `millrace.commands`)."""
+    root.info.help = HELP
+    root.add_typer(app)
+
+
 def main() -> None:
-    """Runs the command. Exit code 0: done; 1: an error, said in one line; 2: a wrong command line."""
-    try:
-        app()
-    except (StackError, OSError) as error:
-        print_error(error)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        sys.exit(130)
+    """Runs the commands of the local platform alone. Exit codes as those of `millrace`."""
+    run_command_line(app)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from infra.local.component import Progress
-from infra.local.errors import StackError
 from infra.local.status import ComponentStatus
+from millrace.runtime.printable import line
+from millrace.runtime.terminal import Terminal
 
 # A file or a pipe has no width; 80 columns would cut tables that nobody wraps.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True, highlight=False)
+out = Terminal(highlight=False, width=None if sys.stdout.isatty() else 120)
+err = Terminal(stderr=True, highlight=False)
 
 STATE_STYLE = {"ready": "green", "not ready": "yellow", "paused": "yellow", "stopped": "dim"}
 
@@ -27,6 +27,7 @@ def progress(title: str) -> Iterator[Progress]:
     with out.status(title) as spinner:
 
         def show(component: str, message: str) -> None:
+            message = line(message)
             spinner.update(f"{title} {component}: {escape(message)}")
             passing = message.startswith(("fetching", "starting", "stopping"))
             if not passing or (message.startswith("fetching") and not out.is_terminal):
@@ -34,13 +35,6 @@ def progress(title: str) -> Iterator[Progress]:
                 out.print(f"  [dim]{seconds:5.1f} s[/dim]  [bold]{component:22}[/bold] {escape(message)}")
 
         yield show
-
-
-def print_error(error: StackError | OSError) -> None:
-    """One line that says what is wrong; below it the evidence, when there is any."""
-    err.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True)
-    if details := getattr(error, "details", ""):
-        err.print(escape(details), style="dim", soft_wrap=True)
 
 
 def status_table(statuses: list[ComponentStatus]) -> Table:

@@ -1,4 +1,5 @@
-"""`millrace lag` and `millrace where`: the board's eyes, in the terminal. They need nothing but read-only logins."""
+"""`millrace lag` and `millrace where`: the board's poller, in the terminal. They need nothing but read-only
+logins."""
 
 import asyncio
 import logging
@@ -12,16 +13,19 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from infra.board import words
-from infra.board.collector import Collector
-from infra.board.document import Board, Hop, Journey, Path, Source, Stage, StageKind, State
-from infra.board.states import WINDOW
-from infra.board.watch import Eyes
+from board import formatting
+from board.collector import Collector
+from board.document import Board, EventTrace, Hop, Path, Source, Stage, StageKind, State
+from board.states import WINDOW
+from board.watch import Poller
 from infra.console import out
 from infra.local.errors import StackError
 from infra.local.home import default_home
 from infra.local.stack import Stack
 from infra.topology import SERVICES, local_topology
+from millrace.runtime.printable import tidy
+from millrace.runtime.shorten import readable, shortened
+from millrace.runtime.terminal import echo_json
 
 INTERVAL = 1.0
 PAUSE = 0.5  # seconds between looks before the first board is shown
@@ -53,10 +57,10 @@ def lag(
         raise StackError("--json shows one look: leave --watch away, or read /events of the board")
     board = asyncio.run(_watch() if watch else _look())
     if as_json:
-        typer.echo(board.model_dump_json(indent=2))
+        echo_json(board.model_dump_json(indent=2))
     elif not watch:
         out.print(rendered(board))
-    raise typer.Exit(0 if board.answer.state is State.UP_TO_DATE else 1)
+    raise typer.Exit(0 if board.headline.state is State.UP_TO_DATE else 1)
 
 
 def where(
@@ -68,20 +72,28 @@ def where(
     Exit code 0: found; 1: there is no such event, or not every store could be asked.
     """
     try:
-        journey = asyncio.run(_where(wanted))
+        trace = asyncio.run(_where(wanted))
     except ValueError as refusal:
         raise StackError(str(refusal)) from None
     if as_json:
-        typer.echo(journey.model_dump_json(indent=2))
+        echo_json(trace.model_dump_json(indent=2))
     else:
-        out.print(rendered_journey(journey))
-    raise typer.Exit(0 if journey.events and journey.complete else 1)
+        out.print(rendered_trace(trace))
+    raise typer.Exit(0 if trace.events and trace.complete else 1)
 
 
 def rendered(board: Board, width: int | None = None) -> RenderableType:
-    """The answer, what can't be seen, a row a path, and why paths are not up to date. `width`: of the terminal."""
-    style = _style(board.answer.state)
-    lines: list[RenderableType] = [f"[{style}]{escape(board.answer.text)}[/{style}]"]
+    """The answer, which stores refuse commands and why, what can't be seen, a row per path, and why it is not
+    up to date.
+
+    `width`: of the terminal.
+    """
+    board = Board.model_validate(tidy(board.model_dump()))
+    style = _style(board.headline.state)
+    lines: list[RenderableType] = [f"[{style}]{escape(board.headline.text)}[/{style}]"]
+    lines += [
+        f"{store.service}: [red]{escape(store.reason)}[/red]" for store in board.stores if store.refuses
+    ]
     lines += [f"[dim]{escape(_unseen(source))}[/dim]" for source in board.sources if not source.seen]
     lines += ["", _table(board, wide=(width or out.width) >= WIDE)]
     if reasons := [reason for path in board.paths if (reason := _reason(path))]:
@@ -99,25 +111,27 @@ def _table(board: Board, *, wide: bool) -> Table:
         style = _style(path.state)
         stages = {stage.kind: stage for stage in path.stages}
         table.add_row(
-            escape(path.id),
-            f"[{style}]{words.WORD[path.state]}[/{style}]",
+            escape(shortened(path.id)),
+            f"[{style}]{formatting.WORD[path.state]}[/{style}]",
             _seconds(path.age),
-            "?" if path.pending is None else f"{path.pending:,}",
+            "?" if path.pending is None else f"{'≥ ' if path.at_least else ''}{path.pending:,}",
             *(_box(stages.get(kind)) for kind in (_COLUMNS if wide else ())),
         )
     return table
 
 
-def rendered_journey(journey: Journey) -> RenderableType:
+def rendered_trace(trace: EventTrace) -> RenderableType:
     """A line for the whole, one an event, one a hop with its time."""
-    lines = [escape(journey.text)]
-    for event in journey.events:
+    trace = EventTrace.model_validate(tidy(trace.model_dump()))
+    lines = [escape(readable(trace.text))]
+    for event in trace.events:
         lines.append("")
         lines.append(
-            f"{_clock(event.committed_at)}  [bold]{escape(event.type)}[/bold] {escape(event.stream_id)} "
+            f"{_clock(event.committed_at)}  [bold]{escape(event.type)}[/bold]"
+            f" {escape(shortened(event.stream_id))} "
             f"version {event.version}, position {event.position} of {event.service}"
         )
-        lines += [f"{_when(hop)}  {_mark(hop)} {escape(hop.text)}" for hop in event.hops]
+        lines += [f"{_when(hop)}  {_mark(hop)} {escape(readable(hop.text))}" for hop in event.hops]
     return "\n".join(lines)
 
 
@@ -127,16 +141,16 @@ async def _look() -> Board:
         return await settled(collector, PAUSE, SETTLED)
 
 
-async def settled(eyes: Eyes, pause: float, within: float) -> Board:
+async def settled(poller: Poller, pause: float, within: float) -> Board:
     """The first board on which no path of a service is warming up; after `within` seconds as it is then."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
-    board = await eyes.look()
+    board = await poller.look()
     while loop.time() < deadline and any(
         path.state is State.WARMING_UP and path.declared for path in board.paths
     ):
         await asyncio.sleep(pause)
-        board = await eyes.look()
+        board = await poller.look()
     return board
 
 
@@ -158,7 +172,7 @@ def _screen(board: Board) -> RenderableType:
     return Group(rendered(board), "", f"[dim]{seen}[/dim]")
 
 
-async def _where(wanted: str) -> Journey:
+async def _where(wanted: str) -> EventTrace:
     async with _collector() as collector:
         return await collector.where(wanted)
 
@@ -175,7 +189,7 @@ def _style(state: State) -> str:
 
 
 def _seconds(age: float | None) -> str:
-    return "?" if age is None else words.duration(age) if age else "0 s"
+    return "?" if age is None else formatting.duration(age) if age else "0 s"
 
 
 def _box(stage: Stage | None) -> str:
@@ -188,16 +202,22 @@ def _box(stage: Stage | None) -> str:
 
 
 def _reason(path: Path) -> str:
-    """What the stage that holds the path up says of itself; nothing of a path that is up to date."""
+    """What the stage that holds the path up says of itself; nothing of a path that is up to date.
+
+    Nor of one whose store refuses commands: the reason is above, once and not for each path.
+    """
     bad = [stage for stage in path.stages if stage.state is path.state]
-    if not bad or path.state is State.UP_TO_DATE:
+    if not bad or path.state in (State.UP_TO_DATE, State.SUSPENDED):
         return ""
     style = _style(path.state)
-    return f"[bold]{escape(path.id)}[/bold] {bad[-1].kind}: [{style}]{escape(bad[-1].text)}[/{style}]"
+    return (
+        f"[bold]{escape(shortened(path.id))}[/bold] {bad[-1].kind}:"
+        f" [{style}]{escape(readable(bad[-1].text))}[/{style}]"
+    )
 
 
 def _unseen(source: Source) -> str:
-    since = "" if source.age is None else f" for {words.duration(source.age)}"
+    since = "" if source.age is None else f" for {formatting.duration(source.age)}"
     return f"{source.name}: can't see it{since} ({source.problem or 'no answer'})"
 
 

@@ -7,25 +7,25 @@ from typing import Annotated
 
 import typer
 
-from chassis.parked.discard_command import By, Reason, StreamId, Version
-from chassis.parked.discard_command import ConsumerName as DiscardConsumer
-from chassis.parked.display import parked_table
-from chassis.parked.list_command import AsJson as ListAsJson
-from chassis.parked.redrive_command import All, AsJson, ConsumerName, DryRun
-from chassis.parked.redrive_command import StreamId as OptionalStreamId
 from infra.ask import ask_all
 from infra.attached import run_attached
 from infra.console import out
 from infra.local.home import default_home
 from infra.local.stack import Stack
-from infra.topology import local_topology
+from infra.topology import NAMES, local_topology
+from millrace.operations.parked.discard_command import By, Reason, StreamId, Version
+from millrace.operations.parked.discard_command import ConsumerName as DiscardConsumer
+from millrace.operations.parked.display import parked_table
+from millrace.operations.parked.redrive_command import All, AsJson, ConsumerName, DryRun
+from millrace.operations.parked.redrive_command import StreamId as OptionalStreamId
+from millrace.operations.rows import AsJson as ListAsJson
 
 HELP = (
     "Streams that a consumer put aside because an event failed: look at them, redrive them, discard a record."
 )
 
 app = typer.Typer(help=HELP, no_args_is_help=True)
-Service = Annotated[str, typer.Argument(help="order, inventory, notification or user.", show_default=False)]
+Service = Annotated[str, typer.Argument(help=f"{NAMES}.", show_default=False)]
 
 
 @app.callback()
@@ -56,7 +56,8 @@ def redrive(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send a service's parked events through the same handler again, oldest first. Exit code 1 when one fails again."""
+    """Send a service's parked events through the same handler again, oldest first. Exit code 1 when one fails
+    again."""
     flags = {"--all": every, "--dry-run": dry_run, "--json": as_json}
     given = [flag for flag, wanted in flags.items() if wanted]
     whose = ["--consumer", consumer] if consumer is not None else []
@@ -73,8 +74,8 @@ def discard(
     version: Version = None,
     by: By = None,
 ) -> None:
-    """Take a stream's first parked record away for good: that consumer will never apply it. It is kept, with who, when
-    and why, in the service's table discarded_events."""
+    """Take a stream's first parked record away for good: that consumer will never apply it. It is kept, with
+    who, when and why, in the service's table discarded_events."""
     which = ["--version", str(version)] if version is not None else []
     who = ["--by", by] if by is not None else []
     _attach(service, "discard", "--consumer", consumer, "--reason", reason, *who, *which, "--", stream_id)

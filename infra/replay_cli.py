@@ -7,24 +7,33 @@ from typing import Annotated
 
 import typer
 
-from chassis.replay.list_display import status_table
-from chassis.replay.rebuild_command import AsJson, Parallel, Switch, SwitchAnyway, Verify
-from chassis.replay.republish_command import From, Partitions, Recreate, ToTopic
-from chassis.replay.stream_command import AsJson as StreamAsJson
-from chassis.replay.stream_command import AtTime, AtVersion, Last
 from infra.ask import ask_all
 from infra.attached import run_attached
 from infra.console import out
 from infra.local.home import default_home
 from infra.local.stack import Stack
-from infra.topology import local_topology, service_of_stream
+from infra.topology import NAMES, local_topology, service_of_stream
+from millrace.operations.replay.list_display import status_table
+from millrace.operations.replay.rebuild_command import (
+    AsJson,
+    Cutover,
+    CutoverAnyway,
+    Parallel,
+    Switch,
+    SwitchAnyway,
+    Verify,
+)
+from millrace.operations.replay.republish_command import DropNewer, From, Partitions, Recreate, ToTopic
+from millrace.operations.replay.stream_command import AsJson as StreamAsJson
+from millrace.operations.replay.stream_command import AtTime, AtVersion, Last
+from millrace.operations.rows import AsJson as ListAsJson
 
 HELP = (
     "Rebuild read models, look into the past, fill a topic again: from the events, while the platform runs."
 )
 
 app = typer.Typer(help=HELP, no_args_is_help=True)
-Service = Annotated[str, typer.Argument(help="order, inventory, notification or user.", show_default=False)]
+Service = Annotated[str, typer.Argument(help=f"{NAMES}.", show_default=False)]
 Model = Annotated[str, typer.Argument(help="A read model, as `replay list` shows it.", show_default=False)]
 
 
@@ -35,9 +44,9 @@ def about() -> None:
 
 @app.command(name="list")
 def list_(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: a JSON array.")] = False,
+    as_json: ListAsJson = False,
 ) -> None:
-    """Show every read model of every service: version, source, rows, position, lag (events), state."""
+    """Show every read model of every service: version, source, rows, position, events behind, state."""
     found = asyncio.run(ask_all(_stack(), "replay", "list"))
     if as_json:
         out.print_json(json.dumps(found))
@@ -53,16 +62,18 @@ def rebuild(
     model: Model,
     parallel: Parallel = 1,
     verify: Verify = False,
+    cutover: Cutover = True,
+    cutover_anyway: CutoverAnyway = False,
     switch: Switch = True,
     switch_anyway: SwitchAnyway = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build a read model from its first event beside the live one, and let it take over. Interrupted, it goes on
-    where it was when you say the same again. Exit code 1 when rows differ."""
+    """Build a read model from its first event beside the live one, then make it live. After an interruption
+    the same command continues. Exit code 1 when rows differ."""
     flags = {
         "--verify": verify,
-        "--no-switch": not switch,
-        "--switch-anyway": switch_anyway,
+        "--no-cutover": not (cutover and switch),
+        "--cutover-anyway": cutover_anyway or switch_anyway,
         "--json": as_json,
     }
     given = [flag for flag, wanted in flags.items() if wanted]
@@ -94,13 +105,18 @@ def republish(
     to_topic: ToTopic = None,
     partitions: Partitions = None,
     recreate: Recreate = False,
+    drop_newer: DropNewer = False,
     as_json: AsJson = False,
 ) -> None:
     """Fill a service's topic again from its store: a wiped Kafka is whole again, consumers notice nothing but
-    duplicates. Interrupted, the relay goes on; say the same again to watch."""
+    duplicates. If you interrupt the command the relay continues; run it again to watch."""
     options = {"--from": start, "--to-topic": to_topic, "--partitions": partitions}
     given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
-    flags = [name for name, wanted in (("--recreate", recreate), ("--json", as_json)) if wanted]
+    flags = [
+        name
+        for name, wanted in (("--recreate", recreate), ("--drop-newer", drop_newer), ("--json", as_json))
+        if wanted
+    ]
     _attach(service, "republish", *given, *flags)
 
 
@@ -115,7 +131,8 @@ def stream(
     last: Last = None,
     as_json: StreamAsJson = False,
 ) -> None:
-    """Show what a stream is, or was at a version or a time, and the events that led there with what each changed."""
+    """Show what a stream is, or was at a version or a time, and the events that led there with what each
+    changed."""
     options = {"--at-version": at_version, "--at-time": at_time, "--last": last}
     given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
     json_ = ["--json"] if as_json else []

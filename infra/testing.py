@@ -1,7 +1,7 @@
 """Real servers for tests: one Kafka and one Postgres a test session, a fresh database a test.
 
-`tests/conftest.py` turns these into the fixtures `kafka`, `postgres` and `database`. The servers are the ones of the
-local stack on free ports in a temporary home, so tests never meet a running demo, nor each other.
+`tests/conftest.py` turns these into the fixtures `kafka`, `postgres` and `database`. The servers are the ones
+of the local stack on free ports in a temporary home, so tests never meet a running demo, nor each other.
 """
 
 import asyncio
@@ -10,57 +10,81 @@ import secrets
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import psutil
-import psycopg
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from psycopg import sql
+from aiokafka.admin import AIOKafkaAdminClient
 
+from infra.local.component import Component, Progress, silent
+from infra.local.errors import ComponentError, PortTaken
 from infra.local.home import Home
 from infra.local.kafka import Kafka
-from infra.local.ports import Port, free_ports
+from infra.local.ports import Port, free_ports, is_free
 from infra.local.postgres import SETTINGS, Postgres
 from infra.local.process import ManagedProcess
+from millrace.kafka.topics import Topic
+from millrace.testing.databases import LOGIN, Databases
+from millrace.testing.databases import DatabaseUrls as DatabaseUrls
+from millrace.testing.databases import unique as unique
+from millrace.testing.topics import create_topics
 
-SERVICE_ROLE = "test_service"
-
-
-@dataclass(frozen=True)
-class DatabaseUrls:
-    """How to log in to one database, as the service, as its migrator (SET ROLE millrace_owner), as superuser, as the
-    board, and as it passes on what an operator asks for."""
-
-    name: str
-    service: str
-    migrator: str
-    superuser: str
-    board: str
-    operator: str
+_PORT_TRIES = 5
 
 
-class KafkaServer(Kafka):
-    """A Kafka broker of its own. `start`, `stop`, `kill` and `restart` are coroutines; ports and data stay."""
+class MovableServer(Component):
+    """A server that takes other ports when somebody was faster on its own, until it has started once."""
+
+    _settled = False
+
+    @abstractmethod
+    def move_to(self, ports: Sequence[int]) -> None:
+        """Listen there, from the next start on."""
+
+    async def start(self, progress: Progress = silent) -> None:
+        """As Component.start. A port that was free when it was chosen may be taken when the server binds
+        it."""
+        for last in (False,) * (_PORT_TRIES - 1) + (True,):
+            try:
+                await super().start(progress)
+            except (PortTaken, ComponentError):
+                await self.kill()
+                if last or self._settled or all(is_free(port.number) for port in self.ports):
+                    raise
+                self.move_to(free_ports(len(self.ports)))
+            else:
+                self._settled = True
+                return
+
+
+class KafkaServer(MovableServer, Kafka):
+    """A Kafka broker of its own. `start`, `stop`, `kill` and `restart` are coroutines; ports and data
+    stay."""
 
     def __init__(self, home: Home, name: str = "kafka") -> None:
         port, controller_port = free_ports(2)
-        super().__init__(name, home, Port(port, "port"), Port(controller_port, "controller port"))
+        super().__init__(
+            name=name,
+            home=home,
+            port=Port(port, "port"),
+            controller_port=Port(controller_port, "controller port"),
+        )
+
+    def move_to(self, ports: Sequence[int]) -> None:
+        self.port, self._controller_port = ports
+        self.ports = (Port(self.port, "port"), Port(self._controller_port, "controller port"))
 
     async def create_topic(
         self, name: str | None = None, partitions: int = 1, configs: Mapping[str, str] | None = None
     ) -> str:
-        """Creates a topic, by default with a name that no other test has, and returns its name."""
-        topic = name or unique("topic")
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
-        await admin.start()
-        try:
-            await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=dict(configs or {}))])
-        finally:
-            await admin.close()
-        return topic
+        """Creates a topic, by default with a name that no other test has; returns its name when it can be
+        used."""
+        topic = Topic(name or unique("topic"), partitions)
+        await create_topics(self.bootstrap_servers, [topic], configs=configs)
+        return topic.name
 
     async def delete_topic(self, name: str) -> None:
         """Deletes the topic; returns when it has gone."""
@@ -74,57 +98,33 @@ class KafkaServer(Kafka):
             await admin.close()
 
 
-class PostgresServer(Postgres):
-    """A Postgres server of its own. `start`, `stop`, `kill` and `restart` are coroutines; ports and data stay."""
+class PostgresServer(MovableServer, Postgres):
+    """A Postgres server of its own. `start`, `stop`, `kill` and `restart` are coroutines; ports and data
+    stay."""
 
     def __init__(self, home: Home, name: str = "postgres", *, fsync: bool = True) -> None:
-        """Without `fsync` it is faster. A killed server loses nothing by that, only a machine without power would."""
-        super().__init__(name, home, Port(free_ports(1)[0], "port"), password=secrets.token_urlsafe())
+        """Without `fsync` it is faster. A killed server loses nothing by that, only a machine without power
+        would."""
+        port = Port(free_ports(1)[0], "port")
+        super().__init__(name=name, home=home, port=port, password=secrets.token_urlsafe())
         self.settings = SETTINGS | {"fsync": "on" if fsync else "off"}
-        self._service_password = secrets.token_urlsafe()
-        self._migrator_password = secrets.token_urlsafe()
-        self._board_password = secrets.token_urlsafe()
-        self._operator_password = secrets.token_urlsafe()
 
-    async def create_database(self, name: str | None = None, service: str = SERVICE_ROLE) -> DatabaseUrls:
-        """A new empty database with the roles of infra/postgres/bootstrap.sql."""
-        database = name or unique("test")
-        await self._create_empty(database)
-        await self.bootstrap(
-            database,
-            service,
-            self._service_password,
-            self._migrator_password,
-            self._board_password,
-            self._operator_password,
-        )
-        return DatabaseUrls(
-            name=database,
-            service=self.url_for(service, self._service_password, database),
-            migrator=self.url_for(f"{service}_migrator", self._migrator_password, database),
-            superuser=self.superuser_url(database),
-            board=self.url_for(f"{service}_board", self._board_password, database),
-            operator=self.url_for(f"{service}_operator", self._operator_password, database),
-        )
+    @cached_property
+    def databases(self) -> Databases:
+        """What makes databases on it, once it has started."""
+        return Databases(self.superuser_url())
 
-    async def _create_empty(self, name: str) -> None:
-        # Copying the template's files takes 20 ms; the default, writing its pages to the log one by one, 200 ms.
-        async with await psycopg.AsyncConnection.connect(self.superuser_url(), autocommit=True) as connection:
-            await connection.execute(
-                sql.SQL("CREATE DATABASE {} STRATEGY file_copy").format(sql.Identifier(name))
-            )
+    def move_to(self, ports: Sequence[int]) -> None:
+        (self.port,) = ports
+        self.ports = (Port(self.port, "port"),)
+
+    async def create_database(self, name: str | None = None, service: str = LOGIN) -> DatabaseUrls:
+        """As Databases.create."""
+        return await self.databases.create(name, service)
 
     async def drop_database(self, name: str) -> None:
-        """Removes the database, and with it every connection to it."""
-        async with await psycopg.AsyncConnection.connect(self.superuser_url(), autocommit=True) as connection:
-            await connection.execute(
-                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-            )
-
-
-def unique(prefix: str) -> str:
-    """A name that no other test uses, for topics, groups and databases."""
-    return f"{prefix}_{uuid.uuid4().hex[:12]}"
+        """As Databases.drop."""
+        await self.databases.drop(name)
 
 
 @contextmanager

@@ -1,72 +1,35 @@
 """The whole platform in one place: services, who asks whom, topics, ports.
 
-The local stack, the tests and the demo read this declaration, and compose is compared with it.
+Services come from their manifests. The local stack, the tests and the demo read this; compose.yaml is made
+from the same.
 """
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from chassis.topics import Topic
 from infra.local.errors import StackError
+from infra.local.home import REPOSITORY
 from infra.local.ports import Port, free_ports
-from schemas.topics import TOPICS
+from millrace.kafka.topics import Topic
+from millrace.manifest import Manifest, read_manifests
 
 HOST = "127.0.0.1"
 
 
-@dataclass(frozen=True)
-class Service:
-    """One service: it has a database server of its own, an HTTP door and a gRPC door.
+SERVICES = read_manifests(REPOSITORY)
+"""What there is, as each service.toml says."""
 
-    asks          the services that it queries over gRPC
-    sends_mail    whether it speaks SMTP
-    secrets       settings that hold a generated key (32 bytes, url-safe base64)
-    streams       what the ids of its streams begin with
-    """
+NAMES = " or ".join(", ".join(service.name for service in SERVICES).rsplit(", ", 1))
+"""For people: order, inventory, notification or user."""
 
-    name: str
-    streams: tuple[str, ...] = ()
-    asks: tuple[str, ...] = ()
-    sends_mail: bool = False
-    secrets: tuple[str, ...] = ()
-
-    @property
-    def package(self) -> str:
-        """The Python package; also the name of its database and of its login role."""
-        return f"{self.name}_service"
-
-    @property
-    def prefix(self) -> str:
-        """What the names of its settings begin with."""
-        return f"{self.name.upper()}_"
-
-    @property
-    def postgres(self) -> str:
-        """The component that is its database server."""
-        return f"postgres-{self.name}"
-
-
-SERVICES = (
-    Service("order", ("order-",), asks=("inventory",)),
-    Service("inventory", ("product-", "reservation-")),
-    Service("notification", ("notification-",), asks=("user",), sends_mail=True),
-    Service("user", ("user-",), secrets=("PRIVACY_MASTER_KEY",)),
-)
+TOPICS = tuple(Topic(one.topic, one.partitions, one.generation, source=f"/{one.service}") for one in SERVICES)
+"""The copies of the services' stores; schemas/topics.py has the same for programs."""
 
 PORTS = {
-    "ORDER_HTTP": 8001,
-    "INVENTORY_HTTP": 8002,
-    "NOTIFICATION_HTTP": 8003,
-    "USER_HTTP": 8004,
-    "ORDER_GRPC": 9001,
-    "INVENTORY_GRPC": 9002,
-    "NOTIFICATION_GRPC": 9003,
-    "USER_GRPC": 9004,
-    "ORDER_POSTGRES": 5501,
-    "INVENTORY_POSTGRES": 5502,
-    "NOTIFICATION_POSTGRES": 5503,
-    "USER_POSTGRES": 5504,
+    **{f"{service.prefix}HTTP": service.ports.http for service in SERVICES},
+    **{f"{service.prefix}GRPC": service.ports.grpc for service in SERVICES},
+    **{f"{service.prefix}POSTGRES": service.ports.postgres for service in SERVICES},
     "KAFKA": 9092,
     "KAFKA_CONTROLLER": 9093,
     "SMTP": 1025,
@@ -92,7 +55,7 @@ class Topology:
     """
 
     ports: Mapping[str, int]
-    services: tuple[Service, ...] = SERVICES
+    services: tuple[Manifest, ...] = SERVICES
     topics: tuple[Topic, ...] = TOPICS
     listen: str = HOST
     hosts: Mapping[str, str] = field(default_factory=dict)
@@ -110,12 +73,16 @@ class Topology:
         """Where the port called `name` is to be found."""
         return self.hosts.get(name, HOST)
 
-    def defaults(self, service: Service) -> dict[str, str]:
+    def defaults(self, service: Manifest) -> dict[str, str]:
         """What the service is told unless whoever starts the stack says otherwise."""
         return {f"{service.prefix}CANARY_INTERVAL": f"{self.canary_interval:g}"}
 
-    def settings(self, service: Service) -> dict[str, str]:
+    def settings(self, service: Manifest) -> dict[str, str]:
         """The service's environment but for its credentials."""
+        return self.addresses(service) | self.peers(service)
+
+    def addresses(self, service: Manifest) -> dict[str, str]:
+        """Where the service listens and where Kafka is: the rest of the stack relies on it."""
         values = {
             "KAFKA_BOOTSTRAP_SERVERS": self.address("KAFKA"),
             "HTTP_HOST": self.listen,
@@ -123,8 +90,13 @@ class Topology:
             "GRPC_HOST": self.listen,
             "GRPC_PORT": str(self.ports[f"{service.prefix}GRPC"]),
         }
-        for other in service.asks:
-            values[f"{other.upper()}_GRPC_TARGET"] = self.address(f"{other.upper()}_GRPC")
+        return {f"{service.prefix}{name}": value for name, value in values.items()}
+
+    def peers(self, service: Manifest) -> dict[str, str]:
+        """Where the service finds what only it uses: other services, the mail server."""
+        values = {
+            f"{other.upper()}_GRPC_TARGET": self.address(f"{other.upper()}_GRPC") for other in service.asks
+        }
         if service.sends_mail:
             values |= {
                 "SMTP_HOST": self.host("SMTP"),
@@ -134,8 +106,9 @@ class Topology:
         return {f"{service.prefix}{name}": value for name, value in values.items()}
 
 
-def service_of_stream(stream_id: str) -> Service:
-    """The service that has the stream. Raises StackError, with the beginnings that there are, for any other id."""
+def service_of_stream(stream_id: str) -> Manifest:
+    """The service that has the stream. Raises StackError, with the beginnings that there are, for any other
+    id."""
     for service in SERVICES:
         if stream_id.startswith(service.streams):
             return service
@@ -171,7 +144,8 @@ def free_topology() -> Topology:
 
 
 def container_topology() -> Topology:
-    """The topology as containers see each other: a host of its own for each component, named as the component."""
+    """The topology as containers see each other: a host of its own for each component, named as the
+    component."""
     hosts = {f"{service.prefix}GRPC": service.name for service in SERVICES}
     return Topology(PORTS, listen="0.0.0.0", hosts=hosts | {"KAFKA": "kafka", "SMTP": "mailbox"})  # noqa: S104
 

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Final, LiteralString
 from uuid import UUID
 
-from chassis.audit.findings import Finding, violation
-from chassis.audit.invariants import Invariant, Place
-from chassis.database import Connection
-from chassis.events import DomainEvent, RecordedEvent
+from inventory_service.lost import order_of
 from inventory_service.reactions import stock
 from inventory_service.read_models.stock import Stock
+from millrace import Connection, DomainEvent, Finding, Invariant, Place, RecordedEvent, pending, violation
 from schemas.events.inventory import (
     ReservedLine,
     StockDeducted,
@@ -48,11 +46,13 @@ class _Ledger:
 
 
 class StockAddsUp(Invariant):
-    """On hand = received - deducted, reserved = what open reservations hold, 0 <= reserved <= on hand at any moment.
+    """On hand = received - deducted, reserved = what open reservations hold, 0 <= reserved <= on hand at any
+    moment.
 
-    A reservation's stream and the ledgers of its products are two accounts of the same units. They are written in
-    one transaction, one stream after the other; so they may differ between its events, and not at the cut, which
-    never falls into a transaction. `_open` holds the difference: empty but for the transaction that passes by.
+    A reservation's stream and the ledgers of its products are two accounts of the same units. They are
+    written in one transaction, one stream after the other; so they may differ between its events, and not at
+    the cut, which never falls into a transaction. `_open` holds the difference: empty but for the transaction
+    that passes by.
     """
 
     name = "stock adds up"
@@ -108,7 +108,8 @@ class StockAddsUp(Invariant):
         if not 0 <= ledger.reserved <= ledger.on_hand or recorded.stream_id != product_stream(sku):
             yield violation(
                 "impossible-stock",
-                f"position {recorded.position}: {event.event_type} leaves {sku} with {ledger.on_hand} on hand and"
+                f"position {recorded.position}: {event.event_type} leaves {sku} with {ledger.on_hand} on"
+                f" hand and"
                 f" {ledger.reserved} reserved",
                 MEND,
                 position=recorded.position,
@@ -179,8 +180,9 @@ class StockAddsUp(Invariant):
             if shown.get(sku) != expected:
                 yield violation(
                     "wrong-stock-shown",
-                    f"{sku}: the read model shows (on hand, reserved, version) {shown.get(sku)}, the events say {expected}",
-                    "build it anew: millrace replay rebuild inventory stock --verify",
+                    f"{sku}: the read model shows (on hand, reserved, version) {shown.get(sku)}, the events"
+                    f" say {expected}",
+                    "rebuild it: millrace replay rebuild inventory stock --verify",
                     sku=sku,
                     stream=product_stream(sku),
                     position=self._shown_at,
@@ -214,7 +216,7 @@ class OneAnswer(Invariant):
     """An order is answered once, and ends once; what this service heard of an order has had its effect."""
 
     name = "one answer an order"
-    listens = stock.name
+    listens = (stock.name,)
 
     def __init__(self) -> None:
         self._answers: dict[UUID, str] = {}  # order -> the type of its reservation's last event
@@ -229,7 +231,8 @@ class OneAnswer(Invariant):
         if before not in _AFTER[type(event)] or recorded.stream_id != reservation_stream(event.order_id):
             yield violation(
                 "second-answer",
-                f"position {recorded.position}: {event.event_type} for order {event.order_id} after {before or 'nothing'}",
+                f"position {recorded.position}: {event.event_type} for order {event.order_id} after"
+                f" {before or 'nothing'}",
                 MEND,
                 position=recorded.position,
                 stream=recorded.stream_id,
@@ -249,7 +252,8 @@ class OneAnswer(Invariant):
         if answer not in _EFFECTS[type(event)]:
             yield violation(
                 "order-event-without-effect",
-                f"{place}: {event.event_type} of order {event.order_id} was consumed, but its reservation's last event"
+                f"{place}: {event.event_type} of order {event.order_id} was consumed, but its reservation's"
+                f" last event"
                 f" is {answer or 'missing'}",
                 "its effect was lost: compare consumer_streams with the store",
                 topic=place.topic,
@@ -257,6 +261,26 @@ class OneAnswer(Invariant):
                 offset=place.offset,
                 order=str(event.order_id),
             )
+
+    def lost(self, stream_id: str) -> Iterable[Finding]:
+        """An order that no store has: stock that it holds can be sold to nobody else."""
+        order_id = order_of(stream_id)
+        where = {"order": str(order_id), "stream": reservation_stream(order_id)}
+        match self._answers.get(order_id):
+            case StockReserved.__name__:
+                yield violation(
+                    "reservation-without-order",
+                    f"order {order_id} is lost for good, and its reservation holds stock",
+                    f"release it: millrace lost release inventory {stream_id} --by YOU --reason WHY",
+                    **where,
+                )
+            case StockDeducted.__name__:
+                yield pending(
+                    "reservation-without-order",
+                    f"order {order_id} is lost for good, and its goods left the warehouse",
+                    "a person must look: it was shipped to a customer whose order no store has",
+                    **where,
+                )
 
     @property
     def figures(self) -> Mapping[str, int | str]:
@@ -267,8 +291,8 @@ class OneAnswer(Invariant):
 _RESERVED, _REJECTED = StockReserved.__name__, StockReservationRejected.__name__
 _RELEASED, _DEDUCTED = StockReleased.__name__, StockDeducted.__name__
 
-# Event of a reservation -> what may stand in front of it. A release of nothing closes an order that was called off
-# before it was answered.
+# Event of a reservation -> what may stand in front of it. A release of nothing closes an order that was
+# called off before it was answered.
 _AFTER: Mapping[type[DomainEvent], frozenset[str | None]] = {
     StockReserved: frozenset({None}),
     StockReservationRejected: frozenset({None}),

@@ -1,8 +1,5 @@
 """What operators can do to a product: load its ledger, decide, append."""
 
-from chassis.commands import CommandContext, CommandHandler, Committed
-from chassis.snapshots import Snapshots
-from chassis.store import EventStore
 from inventory_service.domain import (
     PRODUCT,
     ChangePrice,
@@ -11,6 +8,7 @@ from inventory_service.domain import (
     ProductCommand,
     ReceiveStock,
 )
+from millrace import CommandContext, CommandHandler, Committed, EventStore, Snapshots
 from schemas.events.inventory import product_stream
 from schemas.money import Money
 

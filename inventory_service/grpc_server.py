@@ -5,9 +5,10 @@ from typing import Any, Final
 
 import grpc
 
-from chassis.rpc.errors import invalid_argument
 from inventory_service.domain import SKU_PATTERN
-from inventory_service.queries import ProductRow, StockQueries
+from inventory_service.queries import StockQueries
+from inventory_service.read_models.stock import ProductRow
+from millrace.rpc.errors import invalid_argument
 from schemas.grpc import inventory_pb2, inventory_pb2_grpc
 
 MAX_SKUS: Final = 500
@@ -28,7 +29,8 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServicer):
         """Price and availability of 1 to 500 SKUs; those that nobody listed are absent from the answer."""
         if not 1 <= len(request.skus) <= MAX_SKUS:
             raise invalid_argument("skus", f"name 1 to {MAX_SKUS} SKUs, not {len(request.skus)}")
-        # What can't be a SKU was never listed; it might hold what Postgres can't (NUL), so it isn't asked there.
+        # What can't be a SKU was never listed; it might hold what Postgres can't (NUL), so it isn't asked
+        # there.
         skus = sorted({sku for sku in request.skus if _SKU.fullmatch(sku)})
         rows = await self._stock.products_named(skus)
         return inventory_pb2.GetAvailabilityResponse(products=[_product(row) for row in rows])

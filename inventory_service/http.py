@@ -6,22 +6,20 @@ from typing import Annotated, Final
 from fastapi import Depends, Path, Request, Response
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 
-from chassis.commands import Committed
-from chassis.decider import CommandRefused
-from chassis.http.actor import Operator
-from chassis.http.command import Command
-from chassis.http.fields import RequestBody, Text
-from chassis.http.history import HistoryDocument, HistoryPage, history, history_after
-from chassis.http.paging import Page, encode_cursor, page
-from chassis.http.problems import bad_field, not_found
-from chassis.http.responses import answer
-from chassis.http.routing import new_router
-from chassis.http.waiting import MinVersion
-from chassis.store import EventStore
-from chassis.wakeup import Wakeup
 from inventory_service.commands import ProductCommands
 from inventory_service.domain import SKU_PATTERN, Product
-from inventory_service.queries import ProductRow, StockQueries
+from inventory_service.queries import StockQueries
+from inventory_service.read_models.stock import ProductRow
+from millrace import CommandRefused, Committed, EventStore
+from millrace.http.actor import Operator
+from millrace.http.command import ChangingCommand, CreatingCommand
+from millrace.http.fields import RequestBody, Text
+from millrace.http.history import HistoryDocument, HistoryPage, history, history_after
+from millrace.http.paging import Page, encode_cursor, page
+from millrace.http.problems import bad_field, not_found
+from millrace.http.responses import answer
+from millrace.http.routing import new_router
+from millrace.http.waiting import MinVersion, Waiters
 from schemas.events.inventory import product_stream
 from schemas.money import Money
 
@@ -78,12 +76,12 @@ class ProductList(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class InventoryResources:
-    """What the routes need; app.py puts it into `app.state.resources`. `projected` tells of new read models."""
+    """What the doors need. `waiters` wait for the read model."""
 
     commands: ProductCommands
     queries: StockQueries
     store: EventStore
-    projected: Wakeup
+    waiters: Waiters[str]
 
 
 async def _resources(request: Request) -> InventoryResources:
@@ -99,7 +97,7 @@ router = new_router("products")
 
 @router.post("/products", status_code=201, response_model=ProductCommitted)
 async def list_product(
-    body: ListProductBody, operator: Operator, call: Command, resources: Resources
+    body: ListProductBody, operator: Operator, call: CreatingCommand, resources: Resources
 ) -> Response:
     """Offer a product; its stock starts at zero."""
     context = call.context(operator, body)
@@ -120,7 +118,7 @@ async def get_products(products: ProductPage, resources: Resources) -> Response:
 @router.get("/products/{sku}", response_model=ProductDocument)
 async def get_product(sku: SkuInPath, after: MinVersion, resources: Resources) -> Response:
     """A product with its price and stock."""
-    row = await after.read(lambda: resources.queries.product(sku), signal=resources.projected)
+    row = await after.read(lambda: resources.queries.product(sku), resources.waiters, sku)
     if row is None:
         raise not_found("product")
     return answer(_document(row), version=row.version)
@@ -128,7 +126,7 @@ async def get_product(sku: SkuInPath, after: MinVersion, resources: Resources) -
 
 @router.post("/products/{sku}/stock", response_model=ProductCommitted)
 async def receive_stock(
-    sku: SkuInPath, body: StockBody, operator: Operator, call: Command, resources: Resources
+    sku: SkuInPath, body: StockBody, operator: Operator, call: ChangingCommand, resources: Resources
 ) -> Response:
     """Book units in. With an Idempotency-Key a repeat books nothing."""
     context = call.context(operator, body)
@@ -141,7 +139,7 @@ async def receive_stock(
 
 @router.put("/products/{sku}/price", response_model=ProductCommitted)
 async def change_price(
-    sku: SkuInPath, body: PriceBody, operator: Operator, call: Command, resources: Resources
+    sku: SkuInPath, body: PriceBody, operator: Operator, call: ChangingCommand, resources: Resources
 ) -> Response:
     """Ask another price, in the same currency. Orders keep the price that they were placed at."""
     context = call.context(operator, body)

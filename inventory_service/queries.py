@@ -1,31 +1,13 @@
 """What inventory knows, read from the read model `stock`: a moment behind the event store."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
-
-@dataclass(frozen=True, slots=True)
-class ProductRow:
-    """A product, its price in minor units, and its stock as of `version` of its stream."""
-
-    sku: str
-    name: str
-    price_amount: int
-    currency: str
-    on_hand: int
-    reserved: int
-    version: int
-
-    @property
-    def available(self) -> int:
-        """Units that an order can still have."""
-        return self.on_hand - self.reserved
-
+from inventory_service.read_models.stock import ProductRow
 
 _SELECT: LiteralString = "SELECT sku, name, price_amount, currency, on_hand, reserved, version FROM products "
 
@@ -45,8 +27,15 @@ class StockQueries:
         """Those of `skus` that are listed, in the order of their SKUs."""
         return await self._rows(_SELECT + "WHERE sku = ANY(%s) ORDER BY sku", list(skus))
 
+    async def versions(self, skus: Collection[str]) -> dict[str, int]:
+        """The versions that those of `skus` show which are listed."""
+        async with self._pool.connection() as connection, connection.cursor(binary=True) as cursor:
+            await cursor.execute("SELECT sku, version FROM products WHERE sku = ANY(%s)", (list(skus),))
+            return dict(await cursor.fetchall())
+
     async def products(self, *, after: str, limit: int) -> list[ProductRow]:
-        """The next `limit` products behind the SKU `after` ("": from the first), in the order of their SKUs."""
+        """The next `limit` products behind the SKU `after` ("": from the first), in the order of their
+        SKUs."""
         return await self._rows(_SELECT + "WHERE sku > %s ORDER BY sku LIMIT %s", after, limit)
 
     async def _rows(self, statement: LiteralString, *parameters: object) -> list[ProductRow]:

@@ -5,16 +5,15 @@
     OrderShipped    the reservation is deducted
 
 Every stream that the batch touches is loaded once; orders are decided one after another, each on what the one
-before it left; everything is appended in the transaction of the batch. Two consumers that want the same product
-meet at its stream's expected version: one of them wins, the other one's batch is decided again on the new stock.
+before it left; everything is appended in the transaction of the batch. Two consumers that want the same
+product meet at its stream's expected version: one of them wins, the other one's batch is decided again on the
+new stock.
 """
 
 from collections.abc import Sequence
 from typing import cast
+from uuid import UUID
 
-from chassis.events import RecordedEvent
-from chassis.reactions import Reactions
-from chassis.unit_of_work import UnitOfWork
 from inventory_service.domain import (
     PRODUCT,
     RESERVATION,
@@ -26,6 +25,7 @@ from inventory_service.domain import (
     merged,
     shortages,
 )
+from millrace import Reactions, RecordedEvent, UnitOfWork
 from schemas.events.inventory import ReservedLine, product_stream, reservation_stream
 from schemas.events.orders import OrderCancelled, OrderCreated, OrderShipped
 
@@ -40,10 +40,20 @@ async def keep_stock(batch: Sequence[RecordedEvent], unit: UnitOfWork) -> None:
     heard = [(recorded, cast(OrderEvent, recorded.event)) for recorded in batch]
     await _load([event for _, event in heard], unit)
     for recorded, event in heard:
-        stream = reservation_stream(event.order_id)
-        for answer in await unit.execute(RESERVATION, stream, _command(event, unit), recorded):
-            for sku, command in ledger_commands(answer):
-                await unit.execute(PRODUCT, product_stream(sku), command, recorded)
+        await answer_order(event.order_id, _command(event, unit), unit, recorded)
+
+
+async def answer_order(
+    order_id: UUID, command: ReservationCommand, unit: UnitOfWork, cause: RecordedEvent
+) -> None:
+    """Decide `command` on an order's reservation, and what follows from it on each product's ledger: both or
+    neither.
+
+    Raises CommandRefused.
+    """
+    for answer in await unit.execute(RESERVATION, reservation_stream(order_id), command, cause):
+        for sku, ledger_command in ledger_commands(answer):
+            await unit.execute(PRODUCT, product_stream(sku), ledger_command, cause)
 
 
 async def _load(events: Sequence[OrderEvent], unit: UnitOfWork) -> None:

@@ -2,7 +2,7 @@
 
 from pydantic_settings import SettingsConfigDict
 
-from chassis.settings import Port, ServiceSettings
+from millrace import Port, ServiceSettings
 
 
 class InventorySettings(ServiceSettings):

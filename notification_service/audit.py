@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import get_args
 from uuid import UUID
 
-from chassis.audit.findings import Finding, pending, violation
-from chassis.audit.invariants import Invariant, Place
-from chassis.database import Connection
-from chassis.events import DomainEvent, RecordedEvent
-from notification_service.domain import notification_id
+from millrace import Connection, DomainEvent, Finding, Invariant, Place, RecordedEvent, pending, violation
+from notification_service.domain import OUTCOME_UNKNOWN, notification_id
+from notification_service.message import message_id
 from notification_service.reactions import requests
 from schemas.events.notifications import (
     NotificationDelayed,
@@ -35,17 +33,21 @@ if set(_KINDS.values()) != set(get_args(NotificationKind)):
 
 @dataclass(slots=True)
 class _Notification:
-    """How a notification stands: `end` is the type of its last event once that is final, `delayed` its last delay."""
+    """How a notification stands: `end` is the type of its last event once that is final, `delayed` its last
+    delay. `unknown`: of how many attempts nobody knows whether the mail arrived, by the last event too if
+    that is one."""
 
     end: str = ""
     delayed: NotificationDelayed | None = None
+    unknown: int = 0
 
 
 class OneMailAnEvent(Invariant):
-    """Each order event that was heard has one notification, and each notification ends once: sent or failed."""
+    """Each order event that was heard has one notification, and each notification ends once: sent or
+    failed."""
 
     name = "one e-mail an event"
-    listens = requests.name
+    listens = (requests.name,)
 
     def __init__(self) -> None:
         self._notifications: dict[UUID, _Notification] = {}
@@ -73,8 +75,10 @@ class OneMailAnEvent(Invariant):
         if isinstance(event, NotificationSent | NotificationFailed):
             notification.end = event.event_type
             notification.delayed = None
+            notification.unknown += isinstance(event, NotificationFailed) and event.reason == OUTCOME_UNKNOWN
         elif isinstance(event, NotificationDelayed):
             notification.delayed = event
+            notification.unknown += event.reason == OUTCOME_UNKNOWN
 
     def _problem(
         self,
@@ -106,7 +110,8 @@ class OneMailAnEvent(Invariant):
         if this not in self._notifications:
             yield violation(
                 "order-event-without-notification",
-                f"{place}: {event.event_type} of order {event.order_id} was consumed, but nobody is notified of it",
+                f"{place}: {event.event_type} of order {event.order_id} was consumed, but nobody is"
+                f" notified of it",
                 "its effect was lost: compare consumer_streams with the store",
                 topic=place.topic,
                 partition=place.partition,
@@ -116,11 +121,11 @@ class OneMailAnEvent(Invariant):
             )
 
     async def conclude(self, connection: Connection, relayed: int) -> Iterable[Finding]:
-        """Why each notification that is not sent is not sent."""
+        """Why each notification that is not sent is not sent, and which ones nobody knows about."""
         return [
-            _unsent(this, notification)
+            finding
             for this, notification in self._notifications.items()
-            if not notification.end
+            if (finding := _unsent(this, notification)) is not None
         ]
 
     @property
@@ -131,12 +136,23 @@ class OneMailAnEvent(Invariant):
             "notifications": len(self._notifications),
             "sent": ends[NotificationSent.__name__],
             "failed": ends[NotificationFailed.__name__],
+            "perhaps sent twice": sum(
+                one.unknown > 0
+                for one in self._notifications.values()
+                if one.end == NotificationSent.__name__
+            ),
             "order events not consumed": self._waiting,
         }
 
 
-def _unsent(this: UUID, notification: _Notification) -> Finding:
+def _unsent(this: UUID, notification: _Notification) -> Finding | None:
     where = {"notification": str(this), "stream": notification_stream(this)}
+    if notification.end == NotificationSent.__name__:
+        return None
+    if notification.unknown:
+        return _unknown(this, notification, where)
+    if notification.end:
+        return None
     delay = notification.delayed
     if delay is None:
         return pending("not-sent", f"notification {this}: is to be sent, not tried yet", **where)
@@ -148,6 +164,25 @@ def _unsent(this: UUID, notification: _Notification) -> Finding:
         **where,
         attempt=delay.attempt,
         reason=delay.reason,
+    )
+
+
+def _unknown(this: UUID, notification: _Notification, where: Mapping[str, str]) -> Finding:
+    """The mail server was given all of it, and did not answer. Nothing in the store can tell what became of
+    it."""
+    delay = notification.delayed
+    next_attempt = (
+        f"the next attempt is at {delay.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC"
+        if delay
+        else "there is no further attempt"
+    )
+    return pending(
+        "outcome-unknown",
+        f"notification {this}: the mail server did not answer after it had received the whole e-mail"
+        f" ({notification.unknown}×), so the customer may have it; {next_attempt}",
+        f"look for Message-ID {message_id(this)} in the mail server's log",
+        **where,
+        unknown=notification.unknown,
     )
 
 

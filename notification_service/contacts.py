@@ -1,5 +1,7 @@
 """Asking the user service where to write to, at the moment of writing. Nothing is kept here."""
 
+from contextlib import suppress
+from typing import Final
 from uuid import UUID
 
 import grpc
@@ -21,6 +23,9 @@ class UserServiceUnavailable(Exception):
     """No useful answer: ask again later."""
 
 
+_NOBODY: Final = UUID(int=0)
+
+
 class Contacts:
     """The user service's `GetContact`. `timeout` is the deadline of one call, in seconds."""
 
@@ -31,8 +36,8 @@ class Contacts:
     async def find(self, customer_id: UUID) -> Recipient:
         """Where to reach the customer now.
 
-        Raises UnknownCustomer, CustomerDeactivated or UserServiceUnavailable. The latter stands for every other
-        status: a user service with a fault is an outage, not a reason to give up on a customer.
+        Raises UnknownCustomer, CustomerDeactivated or UserServiceUnavailable. The latter stands for every
+        other status: a user service with a fault is an outage, not a reason to give up on a customer.
         """
         request = users_pb2.GetContactRequest(user_id=str(customer_id))
         try:
@@ -44,3 +49,8 @@ class Contacts:
                 raise CustomerDeactivated from None
             raise UserServiceUnavailable(error.code().name) from None
         return Recipient(name=contact.name, email=contact.email)
+
+    async def probe(self) -> None:
+        """Returns when the user service answers. Raises UserServiceUnavailable."""
+        with suppress(UnknownCustomer, CustomerDeactivated):
+            await self.find(_NOBODY)

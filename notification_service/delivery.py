@@ -14,13 +14,22 @@ from notification_service.contacts import (
 from notification_service.domain import (
     CUSTOMER_DEACTIVATED,
     MAIL_SERVER_UNAVAILABLE,
+    MESSAGE_DEFERRED,
     MESSAGE_REFUSED,
+    OUTCOME_UNKNOWN,
     RECIPIENT_DEFERRED,
     UNKNOWN_CUSTOMER,
     UNUSABLE_ADDRESS,
     USER_SERVICE_UNAVAILABLE,
 )
-from notification_service.mailer import Mailer, MailServerUnavailable, MessageRefused, RecipientDeferred
+from notification_service.mailer import (
+    Mailer,
+    MailServerUnavailable,
+    MessageDeferred,
+    MessageRefused,
+    OutcomeUnknown,
+    RecipientDeferred,
+)
 from notification_service.message import UnusableAddress, compose, message_id
 from schemas.events.notifications import NotificationRequested
 
@@ -42,7 +51,15 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """This recipient may be written to later. `detail` is for the log."""
+    """This message may be taken later. `detail` is for the log."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The mail server has the message, or has not. `detail` is for the log."""
 
     reason: str
     detail: str
@@ -55,7 +72,7 @@ class Hopeless:
     reason: str
 
 
-Outcome = Sent | Outage | Deferred | Hopeless
+DeliveryOutcome = Sent | Outage | Deferred | Unknown | Hopeless
 
 _HOPELESS: Final[dict[type[Exception], str]] = {
     UnknownCustomer: UNKNOWN_CUSTOMER,
@@ -77,18 +94,32 @@ class Delivery:
         self._mail_from = mail_from
         self._now = now
 
-    async def attempt(self, request: NotificationRequested, mailer: Mailer) -> Outcome:
+    async def attempt(self, request: NotificationRequested, mailer: Mailer) -> DeliveryOutcome:
         """Try once, over the given SMTP session. Raises nothing that a notification can cause."""
         try:
             recipient = await self._contacts.find(request.customer_id)
-            message = compose(request, recipient, self._mail_from, self._now())
-            await mailer.send(message, recipient.email)
+            await mailer.send(compose(request, recipient, self._mail_from, self._now()))
         except UserServiceUnavailable as outage:
             return Outage(USER_SERVICE_UNAVAILABLE, str(outage))
         except MailServerUnavailable as outage:
             return Outage(MAIL_SERVER_UNAVAILABLE, str(outage))
         except RecipientDeferred as later:
             return Deferred(RECIPIENT_DEFERRED, str(later))
+        except MessageDeferred as later:
+            return Deferred(MESSAGE_DEFERRED, str(later))
+        except OutcomeUnknown as unknown:
+            return Unknown(OUTCOME_UNKNOWN, str(unknown))
         except tuple(_HOPELESS) as never:
             return Hopeless(_HOPELESS[type(never)])
         return Sent(message_id(request.notification_id))
+
+    async def probe(self, mailer: Mailer) -> Outage | None:
+        """Whether both servers answer, found out without a message: the outage that there is, or None."""
+        try:
+            await self._contacts.probe()
+            await mailer.probe()
+        except UserServiceUnavailable as outage:
+            return Outage(USER_SERVICE_UNAVAILABLE, str(outage))
+        except MailServerUnavailable as outage:
+            return Outage(MAIL_SERVER_UNAVAILABLE, str(outage))
+        return None

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
@@ -11,14 +12,12 @@ from uuid import UUID
 
 from structlog.contextvars import bound_contextvars
 
-from chassis.logging import get_logger
-from chassis.metrics import Metrics
-from chassis.tracing import Span, start, well_formed
+from millrace import Metrics, get_logger
+from millrace.telemetry.tracing import Span, start, well_formed
 from notification_service.breaker import Breaker
-from notification_service.delivery import Deferred, Delivery, Hopeless, Outage, Outcome, Sent
+from notification_service.delivery import Deferred, Delivery, DeliveryOutcome, Hopeless, Outage, Sent, Unknown
 from notification_service.domain import (
     MESSAGE_REFUSED,
-    Notification,
     NotificationCommand,
     RecordDelay,
     RecordFailure,
@@ -36,11 +35,13 @@ Confirm = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How many mails at once, and the pauses (seconds) of a recipient who is deferred: doubling, with jitter."""
+    """How many mails at once, and the pauses (seconds) of a mail that is deferred: doubling, with jitter.
+    `last_answer`: how many seconds after a stop the mail server has for answers that are still missing."""
 
     concurrency: int = 4
     recipient_initial: float = 60.0
     recipient_maximum: float = 3600.0
+    last_answer: float = 5.0
 
 
 class Dispatcher:
@@ -51,13 +52,13 @@ class Dispatcher:
 
     def __init__(
         self,
+        *,
         recorder: Recorder,
         delivery: Delivery,
         mailer: Callable[[], Mailer],
         breaker: Breaker,
         stopping: asyncio.Event,
         beat: Callable[[], None],
-        *,
         pace: Pace | None = None,
         now: Callable[[], datetime] = utc_now,
         random: Random | None = None,
@@ -73,6 +74,7 @@ class Dispatcher:
         self._now = now
         self._random = random or Random()
         self._metrics = metrics or EmailMetrics(Metrics())
+        self._sessions: set[Mailer] = set()
 
     async def dispatch(self, pending: Sequence[Pending], confirm: Confirm) -> None:
         """Attempt each once; the mails of one order one after the other, in the order of their requests.
@@ -87,13 +89,25 @@ class Dispatcher:
         # Not a task group: that would cancel the others in mid-delivery when one fails, and a mail that was
         # accepted but not recorded goes out twice.
         tasks = [asyncio.create_task(self._work(orders, confirm, halt)) for _ in range(workers)]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        hanging_up = asyncio.create_task(self._hang_up_when_stopped())
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            hanging_up.cancel()
         for task in tasks:
             task.result()
 
+    async def _hang_up_when_stopped(self) -> None:
+        """A mail whose answer is still missing when the process has to end is recorded as what it is:
+        unknown. Otherwise each restart would send one more copy, and count none."""
+        await self._stopping.wait()
+        await asyncio.sleep(self._pace.last_answer)
+        for mailer in self._sessions:
+            mailer.give_up()
+
     async def _work(self, orders: deque[list[Pending]], confirm: Confirm, halt: "_Halt") -> None:
         try:
-            async with self._mailer() as mailer:
+            async with self._session() as mailer:
                 while orders and not halt.called():
                     for pending in orders.popleft():
                         if halt.called():
@@ -104,6 +118,15 @@ class Dispatcher:
         except BaseException:
             halt.failed = True
             raise
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Mailer]:
+        async with self._mailer() as mailer:
+            self._sessions.add(mailer)
+            try:
+                yield mailer
+            finally:
+                self._sessions.discard(mailer)
 
     async def _deliver(self, pending: Pending, mailer: Mailer) -> None:
         correlation_id, stream_id = pending.last.metadata.correlation_id, pending.last.stream_id
@@ -117,18 +140,20 @@ class Dispatcher:
             began = time.perf_counter()
             outcome = await self._delivery.attempt(pending.request, mailer)
             self._metrics.attempted(outcome, time.perf_counter() - began)
-            # A crash between the server's acceptance and this append (or a database that stays away until
-            # the process ends, or another sender that took over meanwhile) makes the mail go out again: SMTP
-            # takes part in no transaction, and the other order would lose mails instead. The second copy has the
-            # same Message-ID, which is derived from the notification, so that servers, mailboxes and
+            # A crash between the server's acceptance and this append (or a database that stays away until the
+            # process ends, or another sender that took over meanwhile) makes the mail go out again: SMTP
+            # takes part in no transaction, and the other order would lose mails instead. The second copy has
+            # the same Message-ID, which is derived from the notification, so that servers, mailboxes and
             # `audit` can recognise it.
-            await self._recorder.record(pending, self._judge(outcome, pending.notification))
+            await self._recorder.record(pending, self._judge(outcome, pending))
             if not isinstance(outcome, Sent):
                 span.fail(outcome.reason)
             log.info("delivery attempted", outcome=type(outcome).__name__.lower(), **_told(outcome))
 
-    def _judge(self, outcome: Outcome, notification: Notification) -> NotificationCommand:
+    def _judge(self, outcome: DeliveryOutcome, pending: Pending) -> NotificationCommand:
         """What to record, and what it says about everybody else's mail."""
+        notification, customer = pending.notification, pending.request.customer_id
+        tried = notification.refusals + notification.unknown
         match outcome:
             case Sent(message_id):
                 self._breaker.close()
@@ -138,21 +163,25 @@ class Dispatcher:
                     self._breaker.close()
                 return RecordFailure(reason)
             case Deferred(reason):
-                self._breaker.close()
-                return RecordDelay(reason, self._after(self._recipient_pause(notification.refusals)))
+                self._breaker.deferred(customer, first=tried == 0)
+                return RecordDelay(reason, self._after(self._own_pause(tried)))
+            case Unknown(reason):
+                self._breaker.doubt(customer, first=tried == 0)
+                return RecordDelay(reason, self._after(self._own_pause(tried)))
             case Outage(reason):
                 return RecordDelay(reason, self._after(self._breaker.trip(reason)))
 
     def _after(self, seconds: float) -> datetime:
         return self._now() + timedelta(seconds=seconds)
 
-    def _recipient_pause(self, refusals: int) -> float:
-        pause = min(self._pace.recipient_maximum, self._pace.recipient_initial * 2.0**refusals)
+    def _own_pause(self, tried: int) -> float:
+        pause = min(self._pace.recipient_maximum, self._pace.recipient_initial * 2.0**tried)
         return pause * (1 - 0.5 * self._random.random())
 
 
 class _Halt:
-    """Why nothing new is begun in this round: an outage was met in it, a worker failed, or the process stops."""
+    """Why nothing new is begun in this round: an outage was met in it, a worker failed, or the process
+    stops."""
 
     def __init__(self, breaker: Breaker, stopping: asyncio.Event) -> None:
         self._breaker = breaker
@@ -181,8 +210,8 @@ def _span(pending: Pending) -> Span:
     return start("deliver notification", parent=parent, attributes=attributes)
 
 
-def _told(outcome: Outcome) -> dict[str, str]:
+def _told(outcome: DeliveryOutcome) -> dict[str, str]:
     told = {} if isinstance(outcome, Sent) else {"reason": outcome.reason}
-    if isinstance(outcome, Outage | Deferred):
+    if isinstance(outcome, Outage | Deferred | Unknown):
         told["detail"] = outcome.detail
     return told

@@ -8,17 +8,19 @@ from uuid import UUID
 from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, TypeAdapter
 
-from chassis.http.actor import AnyActor
-from chassis.http.paging import BigInt, Page, encode_cursor, page
-from chassis.http.responses import answer
-from chassis.http.routing import new_router
+from millrace.http.actor import AnyActor
+from millrace.http.paging import BigInt, Page, encode_cursor, page
+from millrace.http.responses import answer
+from millrace.http.routing import new_router
+from notification_service.contacts import Contacts
 from notification_service.queries import NotificationQueries
 
 _FROM_THE_NEWEST: Final = 2**63 - 1
 
 
 class NotificationDocument(BaseModel):
-    """A message to a customer. `reason` says why it was delayed or failed; `next_attempt_at` is an estimate."""
+    """A message to a customer. `reason` says why it was delayed or failed; `next_attempt_at` is an
+    estimate."""
 
     notification_id: UUID
     kind: str
@@ -41,9 +43,10 @@ class NotificationsDocument(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class NotificationResources:
-    """What the routes need; app.py puts it into `app.state.resources`."""
+    """What the routes and the sender need."""
 
     queries: NotificationQueries
+    contacts: Contacts
 
 
 async def _resources(request: Request) -> NotificationResources:

@@ -2,16 +2,24 @@
 
 from typing import Final
 
-from chassis.metrics import SECONDS, Metrics
+from millrace import Metrics
+from millrace.telemetry.metrics import SECONDS
 from notification_service.breaker import Breaker
-from notification_service.delivery import Deferred, Hopeless, Outage, Outcome, Sent
+from notification_service.delivery import Deferred, DeliveryOutcome, Hopeless, Outage, Sent, Unknown
 
 SENT: Final = "sent"
 DELAYED: Final = "delayed"
 FAILED: Final = "failed"
+UNKNOWN: Final = "unknown"
 
-_SECONDS: Final = (*SECONDS, 30.0)
-_WORDS: Final[dict[type[Outcome], str]] = {Sent: SENT, Outage: DELAYED, Deferred: DELAYED, Hopeless: FAILED}
+_SECONDS: Final = (*SECONDS, 30.0, 60.0)
+_WORDS: Final[dict[type[DeliveryOutcome], str]] = {
+    Sent: SENT,
+    Outage: DELAYED,
+    Deferred: DELAYED,
+    Unknown: UNKNOWN,
+    Hopeless: FAILED,
+}
 
 
 class EmailMetrics:
@@ -26,10 +34,10 @@ class EmailMetrics:
                 _SECONDS,
                 outcome=outcome,
             )
-            for outcome in (SENT, DELAYED, FAILED)
+            for outcome in (SENT, DELAYED, UNKNOWN, FAILED)
         }
 
-    def attempted(self, outcome: Outcome, seconds: float) -> None:
+    def attempted(self, outcome: DeliveryOutcome, seconds: float) -> None:
         """An attempt came to this end."""
         word = _WORDS[type(outcome)]
         self._seconds[word].observe(seconds)
@@ -45,7 +53,7 @@ class EmailMetrics:
         self._metrics.watch(
             "gauge",
             "millrace_email_breaker_open",
-            "1 while nobody can be written to, and one e-mail at a time is tried",
+            "1 while nobody can be written to: the servers are probed, and one e-mail at a time is tried",
             lambda: float(breaker.open),
         )
         self._metrics.watch(

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from chassis.events import RecordedEvent
-from chassis.store import EventStore
+from millrace import EventStore, RecordedEvent, UnknownEvent
 from notification_service.domain import NOTIFICATION, OUTAGES, Notification
 from notification_service.queries import NotificationQueries
 from schemas.events.notifications import NotificationRequested, notification_stream
@@ -33,25 +32,32 @@ class Outbox:
     def __init__(
         self, queries: NotificationQueries, store: EventStore, now: Callable[[], datetime] = utc_now
     ) -> None:
+        self.newer: str | None = None
+        """Why `due` left one out the last time: a newer program wrote it, and can send it. None: it left none
+        out."""
         self._queries = queries
         self._store = store
         self._now = now
 
     async def due(self, limit: int) -> list[Pending]:
-        """Up to `limit` notifications, longest due first.
+        """Up to `limit` notifications, longest due first; without those that only a newer program can read.
 
         The read model says where to look; it lags, and may still show as due what was sent a moment ago. The
         streams themselves decide.
         """
+        self.newer = None
         now = self._now()
         candidates = await self._queries.due(now, sorted(OUTAGES), limit)
         streams = await self._store.read_streams({notification_stream(one): 0 for one in candidates})
-        found = (_pending(recorded) for recorded in streams.values() if recorded)
+        found = (self._pending(recorded) for recorded in streams.values() if recorded)
         return [pending for pending in found if pending is not None and pending.notification.due(now)]
 
-
-def _pending(recorded: list[RecordedEvent]) -> Pending | None:
-    notification = NOTIFICATION.fold(one.event for one in recorded)
-    if notification.request is None:
-        return None
-    return Pending(recorded[0].position, notification, notification.request, recorded[-1])
+    def _pending(self, recorded: list[RecordedEvent]) -> Pending | None:
+        try:
+            notification = NOTIFICATION.fold(one.event for one in recorded)
+        except UnknownEvent as unknown:
+            self.newer = str(unknown)
+            return None
+        if notification.request is None:
+            return None
+        return Pending(recorded[0].position, notification, notification.request, recorded[-1])

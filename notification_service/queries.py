@@ -1,48 +1,34 @@
-"""What the notification service knows, read from the read model `notifications`: a moment behind the store."""
+"""What the notification service knows, read from the read model `notifications`: a moment behind the
+store."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
 from uuid import UUID
 
 from psycopg.rows import class_row
 
-from chassis.database import Pool
+from millrace import Pool
+from notification_service.read_models.notifications import NotificationRow
 
 _LIST: LiteralString = """
-    SELECT notification_id, kind, order_id, status, attempts, reason, next_attempt_at, message_id,
-           requested_at, sent_at, position
+    SELECT notification_id, order_id, customer_id, kind, status, attempts, reason, next_attempt_at,
+        message_id,
+           requested_at, sent_at, position, version
     FROM notifications
     WHERE position < %(before)s
       AND (%(order_id)s::uuid IS NULL OR order_id = %(order_id)s)
       AND (%(customer_id)s::uuid IS NULL OR customer_id = %(customer_id)s)
     ORDER BY position DESC LIMIT %(limit)s
 """
-# What waits for the end of an outage is due whenever something can be sent at all: its next attempt was a guess.
+# What waits for the end of an outage is due whenever something can be sent at all: its next attempt was a
+# guess.
 _DUE: LiteralString = """
     SELECT notification_id FROM notifications
     WHERE status IN ('requested', 'delayed')
       AND (status = 'requested' OR next_attempt_at <= %s OR reason = ANY(%s))
     ORDER BY coalesce(next_attempt_at, requested_at), position LIMIT %s
 """
-
-
-@dataclass(frozen=True, slots=True)
-class NotificationRow:
-    """A notification as customers see it. `position` orders the list."""
-
-    notification_id: UUID
-    kind: str
-    order_id: UUID
-    status: str
-    attempts: int
-    reason: str | None
-    next_attempt_at: datetime | None
-    message_id: str | None
-    requested_at: datetime
-    sent_at: datetime | None
-    position: int
 
 
 class NotificationQueries:
@@ -64,7 +50,8 @@ class NotificationQueries:
             return await cursor.fetchall()
 
     async def due(self, now: datetime, outages: Sequence[str], limit: int) -> list[UUID]:
-        """What is to be sent now, longest due first. Who was delayed goes behind those who were not tried since."""
+        """What is to be sent now, longest due first. Who was delayed goes behind those who were not tried
+        since."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_DUE, (now, list(outages), limit))
             return [row[0] for row in await cursor.fetchall()]

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from chassis.reactions import On, Reactions
+from millrace import On, Reactions
 from notification_service.domain import NOTIFICATION, RequestNotification, notification_id
 from schemas.events.notifications import NotificationKind, notification_stream
 from schemas.events.orders import OrderCancelled, OrderConfirmed, OrderCreated, OrderRejected, OrderShipped

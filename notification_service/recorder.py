@@ -5,11 +5,9 @@ from typing import Final
 
 import psycopg
 
-from chassis.backoff import Backoff
-from chassis.commands import CommandContext, CommandHandler
-from chassis.database import is_transient
-from chassis.logging import get_logger
-from chassis.store import EventStore, WrongExpectedVersion
+from millrace import CommandContext, CommandHandler, EventStore, WrongExpectedVersion, get_logger
+from millrace.postgres.database import is_data_fault
+from millrace.runtime.backoff import Backoff
 from notification_service.domain import NOTIFICATION, Notification, NotificationCommand
 from notification_service.outbox import Pending
 
@@ -39,7 +37,7 @@ class Recorder:
                 # Our own append whose answer was lost, or another sender's.
                 log.warning("outcome was recorded already", command=type(command).__name__)
             except psycopg.Error as error:
-                if not is_transient(error):
+                if is_data_fault(error):
                     raise
                 log.warning("outcome is not recorded yet", error=repr(error))
                 if await backoff.wait(self._stopping):

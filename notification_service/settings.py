@@ -2,18 +2,21 @@
 
 from email.errors import MessageError
 from email.message import EmailMessage
+from email.utils import parseaddr
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from chassis.settings import GrpcTarget, Port, ServiceSettings
+from millrace import GrpcTarget, Port, ServiceSettings
+from notification_service.message import mailbox
 
 
 def _sender(value: str) -> str:
     message = EmailMessage()
     try:
         message["From"] = value
+        mailbox(*parseaddr(value))
     except (ValueError, MessageError):
         raise ValueError("expected an address such as Shop <orders@example.com>") from None
     header = message["From"]

@@ -21,7 +21,7 @@ _SUBJECTS: Final[dict[NotificationKind, str]] = {
 
 _SENTENCES: Final[dict[NotificationKind, str]] = {
     "order_created": "thank you for your order. We are checking our stock and will write to you again.",
-    "order_confirmed": "everything that you ordered is reserved for you. We will tell you when it leaves the house.",
+    "order_confirmed": "everything that you ordered is reserved for you. We'll let you know when it ships.",
     "order_rejected": "we are sorry: we can't fulfil your order. Nothing is charged.",
     "order_cancelled": "your order is cancelled. Nothing is charged.",
     "order_shipped": "your order left the house today.",

@@ -8,12 +8,10 @@ pending                         waits for inventory: one of the reasons below, e
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import LiteralString
 from uuid import UUID
 
-from chassis.audit.findings import Finding, pending, violation
-from chassis.audit.invariants import Invariant, Place
-from chassis.database import Connection
-from chassis.events import DomainEvent, RecordedEvent
+from millrace import Connection, DomainEvent, Finding, Invariant, Place, RecordedEvent, pending, violation
 from order_service.domain import Status
 from order_service.reactions import saga
 from schemas.events.inventory import StockReservationRejected, StockReserved
@@ -25,6 +23,8 @@ from schemas.events.orders import (
     OrderShipped,
     order_stream,
 )
+
+_LOST_FOR_GOOD: LiteralString = "SELECT EXISTS (SELECT FROM store_lineage)"
 
 # What each event is for, said once more and apart from the decider: from which status, to which.
 _STEPS: Mapping[type[DomainEvent], tuple[frozenset[Status | None], Status]] = {
@@ -48,11 +48,18 @@ class OrdersEnd(Invariant):
     """Every order ends: what inventory answered has been heard, and what it has not answered is named."""
 
     name = "orders end"
-    listens = saga.name
+    listens = (saga.name,)
 
     def __init__(self) -> None:
+        self.has_lost_orders = False
         self._orders: dict[UUID, Status] = {}
         self._pending: dict[UUID, _Pending] = {}
+
+    async def look(self, connection: Connection) -> None:
+        """Whether this store lost events for good at any time: then there are answers to orders that it
+        had."""
+        row = await (await connection.execute(_LOST_FOR_GOOD)).fetchone()
+        self.has_lost_orders = row is not None and bool(row[0])
 
     def apply(self, recorded: RecordedEvent) -> Iterable[Finding]:
         """One step in the life of an order."""
@@ -85,20 +92,34 @@ class OrdersEnd(Invariant):
         event = recorded.event
         assert isinstance(event, StockReserved | StockReservationRejected)
         if event.order_id not in self._orders:
-            yield violation(
-                "answer-without-order",
-                f"{place}: {event.event_type} answers order {event.order_id}, which this store does not have",
-                "was this store restored from a backup? See docs/event-store.md",
-                topic=place.topic,
-                partition=place.partition,
-                offset=place.offset,
-                order=str(event.order_id),
-            )
+            yield self._without_order(event, place)
             return
         order = self._pending.get(event.order_id)
         # Of repeats (at least once) the first one counts: it is the one that is consumed first.
         if order is not None and (order.answer is None or place.offset < order.answer.offset):
             order.answer = place
+
+    def _without_order(self, answer: StockReserved | StockReservationRejected, place: Place) -> Finding:
+        what = f"{place}: {answer.event_type} answers order {answer.order_id}, which this store does not have"
+        where: dict[str, str | int] = {
+            "topic": place.topic,
+            "partition": place.partition,
+            "offset": place.offset,
+            "order": str(answer.order_id),
+        }
+        if self.has_lost_orders:
+            return pending(
+                "answer-to-lost-order",
+                f"{what}: it lost events for good",
+                "inventory knows whether stock is held for it: millrace lost list inventory",
+                **where,
+            )
+        return violation(
+            "answer-without-order",
+            what,
+            "was this store restored from a backup? See docs/restore.md",
+            **where,
+        )
 
     async def conclude(self, connection: Connection, relayed: int) -> Iterable[Finding]:
         """Why each pending order is pending."""
@@ -128,7 +149,8 @@ def _reason(order_id: UUID, order: _Pending, relayed: int) -> Finding:
         if not answer.consumed:
             return pending(
                 "answer-not-consumed",
-                f"order {order_id}: inventory's answer is at {answer}, {answer.in_front} records in front of it are"
+                f"order {order_id}: inventory's answer is at {answer}, {answer.in_front} records in front"
+                f" of it are"
                 " not consumed yet",
                 f"{saga.name} is on its way, or stopped: see /readyz",
                 **where,
@@ -136,7 +158,8 @@ def _reason(order_id: UUID, order: _Pending, relayed: int) -> Finding:
         return violation(
             "answer-without-effect",
             f"order {order_id} is pending, although {saga.name} consumed inventory's answer at {answer}",
-            "its effect was lost: compare consumer_streams with the store, and reset the saga's rows of that stream",
+            "its effect was lost: compare consumer_streams with the store, and reset the saga's rows of"
+            " that stream",
             **where,
         )
     if order.position > relayed:

@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from chassis.commands import CommandContext, CommandHandler, Committed
-from chassis.decider import CommandRefused
-from chassis.ids import new_id
-from chassis.store import EventStore, WrongExpectedVersion
+from millrace import (
+    CommandContext,
+    CommandHandler,
+    CommandRefused,
+    Committed,
+    EventStore,
+    WrongExpectedVersion,
+    new_id,
+)
 from order_service.domain import ORDER, CancelOrder, Command, Item, Order, PlaceOrder, ShipOrder, not_found
 from order_service.prices import Prices
 from order_service.queries import OrderHistory
@@ -14,7 +19,8 @@ from schemas.events.orders import order_stream
 
 
 class PricesUnavailable(Exception):
-    """Some of the SKUs have no known price at the moment, and inventory, which may know one, doesn't answer."""
+    """Some of the SKUs have no known price at the moment, and inventory, which may know one, doesn't
+    answer."""
 
 
 class OrderCommands:
@@ -76,7 +82,8 @@ class OrderCommands:
         context: CommandContext,
         expected_version: int | None,
     ) -> Committed[Order | None]:
-        """Somebody else's order is refused just like one that doesn't exist: also its version stays unknown."""
+        """Somebody else's order is refused just like one that doesn't exist: also its version stays
+        unknown."""
         try:
             return await self._handler.execute(
                 order_stream(order_id), command, context, expected_version=expected_version

@@ -1,6 +1,7 @@
 """What orders look like in JSON: the models describe them (OpenAPI), the functions make them.
 
-Lines and shortages are JSON already, in the read model; they go into the answer as they are (orjson.Fragment), not through a model once more.
+Lines and shortages are JSON already, in the read model; they go into the answer as they are
+(orjson.Fragment), not through a model once more.
 """
 
 from datetime import datetime
@@ -11,7 +12,7 @@ import orjson
 from pydantic import BaseModel, TypeAdapter
 
 from order_service.domain import Order, Status
-from order_service.queries import OrderRow
+from order_service.read_models.orders import OrderRow
 from schemas.events.orders import OrderLine, Shortage
 from schemas.money import Money
 

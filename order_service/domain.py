@@ -7,8 +7,8 @@
        └────────────────────► rejected
 
 Rejected, cancelled and shipped are final. What a person asks for at the wrong time is refused; what another
-service's answer asks for at the wrong time (a confirmation that crossed a cancellation, or came twice) changes
-nothing.
+service's answer asks for at the wrong time (a confirmation that crossed a cancellation, or came twice)
+changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from chassis.decider import CommandRefused, Decider
-from chassis.events import DomainEvent
+from millrace import CommandRefused, Decider, DomainEvent
 from schemas.events.orders import (
     UNKNOWN_CHANNEL,
     OrderCancelled,
@@ -69,7 +68,8 @@ class Item:
 class PlaceOrder:
     """A customer orders these items, at the prices of this moment. Items of the same SKU become one line.
 
-    A SKU without a price is one that nobody sells. `channel` is the sales channel that the order came through.
+    A SKU without a price is one that nobody sells. `channel` is the sales channel that the order came
+    through.
     """
 
     order_id: UUID
@@ -94,7 +94,8 @@ class RejectOrder:
 
 @dataclass(frozen=True, slots=True)
 class CancelOrder:
-    """Call the order off. `customer_id` is the customer who asks; None: an operator, who may cancel any order."""
+    """Call the order off. `customer_id` is the customer who asks; None: an operator, who may cancel any
+    order."""
 
     customer_id: UUID | None
     reason: str | None = None
@@ -137,8 +138,38 @@ def evolve(order: Order | None, event: DomainEvent) -> Order | None:
     status = _STATUS_AFTER.get(type(event))
     if order is None or status is None:
         return order
-    # Not dataclasses.replace: it takes longer than decoding the event, and a replay does this a million times.
+    # Not dataclasses.replace: it takes longer than decoding the event, and a replay does this a million
+    # times.
     return Order(order.order_id, order.customer_id, order.lines, order.total, status, order.channel)
+
+
+def command_of(event: DomainEvent) -> Command | None:
+    """The command that `event` stands for, to be decided again behind events that were missing when it was
+    appended.
+
+    OrderCreated    none: a person looks. It begins a stream, under an id that nobody else can have drawn, so
+                    nothing
+                    that was missing can stand in its way. If something does, it is not what it seems.
+    OrderConfirmed  inventory holds the stock, whatever this store has lost: confirmed, or nothing left to do.
+    OrderRejected   the same, with inventory's reasons.
+    OrderCancelled  in the customer's name, also if an operator asked: that is the owner, so it is never
+                    refused as
+                    somebody else's. Refused if the order was shipped meanwhile: a person must stop the
+                    parcel.
+    OrderShipped    the goods are with the carrier. Refused if the order was cancelled or shipped meanwhile: a
+                    person
+                    must look, since nothing here brings a parcel back.
+    """
+    match event:
+        case OrderConfirmed():
+            return ConfirmOrder()
+        case OrderRejected():
+            return RejectOrder(event.reason, event.shortages)
+        case OrderCancelled():
+            return CancelOrder(event.customer_id, event.reason)
+        case OrderShipped():
+            return ShipOrder(event.carrier, event.tracking_code)
+    return None
 
 
 ORDER: Decider[Order | None, Command] = Decider(initial=None, decide=decide, evolve=evolve)

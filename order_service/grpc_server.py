@@ -6,8 +6,9 @@ from uuid import UUID
 import grpc
 import orjson
 
-from chassis.rpc.errors import invalid_argument, not_found
-from order_service.queries import OrderQueries, OrderRow
+from millrace.rpc.errors import invalid_argument, not_found
+from order_service.queries import OrderQueries
+from order_service.read_models.orders import OrderRow
 from schemas.grpc import orders_pb2, orders_pb2_grpc
 
 

@@ -7,27 +7,27 @@ from uuid import UUID
 from fastapi import Depends, Query, Request, Response
 from pydantic import Field, StringConstraints, TypeAdapter
 
-from chassis.commands import Committed
-from chassis.decider import CommandRefused
-from chassis.http.actor import Actor, AnyActor, Operator, customer
-from chassis.http.as_of import AsOf, events_until
-from chassis.http.command import Command, CommandRequest, keyed_request
-from chassis.http.fields import RequestBody, Text
-from chassis.http.history import HistoryDocument, HistoryPage, history, history_after
-from chassis.http.openapi import reads_like
-from chassis.http.paging import BigInt, Page, encode_cursor, page
-from chassis.http.problems import FieldError, Problem, bad_field, forbidden, not_found, unavailable
-from chassis.http.responses import answer
-from chassis.http.routing import new_router
-from chassis.http.waiting import MinVersion, WaitPreference, wait_preference
-from chassis.wakeup import Wakeup
+from millrace import CommandRefused, Committed
+from millrace.http.actor import Actor, AnyActor, Operator, customer
+from millrace.http.as_of import AsOfQuery, events_until
+from millrace.http.command import ChangingCommand, CommandRequest, keyed_request
+from millrace.http.fields import RequestBody, Text
+from millrace.http.history import HistoryDocument, HistoryPage, history, history_after
+from millrace.http.openapi import reads_like
+from millrace.http.paging import BigInt, Page, encode_cursor, page
+from millrace.http.problems import FieldError, Problem, bad_field, forbidden, not_found, unavailable
+from millrace.http.responses import answer
+from millrace.http.routing import new_router
+from millrace.http.waiting import MinVersion, Waiters, WaitPreference, wait_preference
 from order_service import documents
 from order_service.commands import OrderCommands, PricesUnavailable
 from order_service.documents import ChangedOrder, OrderDocument, OrderList, PlacedOrder
 from order_service.domain import MAX_LINES, MAX_QUANTITY, Item, Order, Status
-from order_service.past import order_row
 from order_service.queries import OrderHistory, OrderQueries
+from order_service.read_models.orders import OrderRow, Orders
 from schemas.events.orders import UNKNOWN_CHANNEL
+
+_ORDERS: Final = Orders()
 
 REFUSALS: Final = {"order_not_found": 404}
 
@@ -41,7 +41,8 @@ _BLAMED: Final = {
 
 Sku = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9._-]{0,63}$")]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
-# What this shop sells through today: strict at the door, while the event can hold any channel (see SalesChannel).
+# What this shop sells through today: strict at the door, while the event can hold any channel (see
+# SalesChannel).
 Channel = Literal["web", "app", "phone", "marketplace"]
 
 
@@ -76,12 +77,12 @@ class ShipBody(RequestBody):
 
 @dataclass(frozen=True, slots=True)
 class OrderResources:
-    """What the routes need; app.py puts it into `app.state.resources`. `projected` tells of new read models."""
+    """What the doors need. `waiters` wait for the read model."""
 
     commands: OrderCommands
     queries: OrderQueries
     history: OrderHistory
-    projected: Wakeup
+    waiters: Waiters[UUID]
 
 
 async def _resources(request: Request) -> OrderResources:
@@ -118,7 +119,8 @@ router = new_router("orders")
 
 @router.post("/orders", status_code=201, response_model=PlacedOrder)
 async def place_order(body: PlaceOrderBody, placing: Annotated[Placing, Depends(_placing)]) -> Response:
-    """Place an order. It is accepted when it is durable here; confirmed or rejected when inventory has answered.
+    """Place an order. It is accepted when it is durable here; confirmed or rejected when inventory has
+    answered.
 
     `Prefer: wait=N` answers when that has happened, after N seconds at most.
     """
@@ -136,35 +138,42 @@ async def place_order(body: PlaceOrderBody, placing: Annotated[Placing, Depends(
     order = _order(committed)
     status, version, position = str(order.status), committed.version, committed.position
     assert position is not None, "an order that was placed has an event"
+    followed = True
     if placing.prefer.seconds and order.status is Status.PENDING:
-        row = await placing.prefer.read(
-            lambda: resources.queries.order(order.order_id),
-            lambda seen: seen is not None and seen.status != Status.PENDING,
-            signal=resources.projected,
-        )
-        if row is not None:
+        # Whatever comes next decides a pending order.
+        followed = await placing.prefer.until(resources.waiters, order.order_id, version + 1)
+        if (row := await resources.queries.order(order.order_id)) is not None:
             status, version, position = row.status, row.version, row.position
     return answer(
         documents.placed_order(order, status, version, position),
         status=201,
         version=version,
         location=f"/orders/{order.order_id}",
-        headers=placing.prefer.applied,
+        headers=placing.prefer.applied(followed),
     )
 
 
 @router.get("/orders/{order_id}", response_model=OrderDocument)
 async def get_order(
-    order_id: UUID, actor: AnyActor, read_after: MinVersion, as_of: AsOf, resources: Resources
+    order_id: UUID, actor: AnyActor, read_after: MinVersion, as_of: AsOfQuery, resources: Resources
 ) -> Response:
-    """An order, as it is, or as it was at a version or a time. The past comes straight from the event store."""
+    """An order, as it is, or as it was at a version or a time: that comes straight from the event store."""
     if as_of is not None:
         found = await resources.history.of(order_id)
         if found is None or not actor.may_see(found.customer_id):
             raise not_found("order")
-        row = order_row(events_until(found.events, as_of))
-        return answer(documents.order_document(row), version=row.version)
-    current = await read_after.read(lambda: resources.queries.order(order_id), signal=resources.projected)
+        then = _ORDERS.row_after(events_until(found.events, as_of))
+        assert then is not None, "an order's stream begins with OrderCreated"
+        return answer(documents.order_document(then), version=then.version)
+
+    async def visible(row: OrderRow | None) -> bool:
+        # Not in the read model yet: the store knows whose it is, and whether it exists at all.
+        owned = row or await resources.history.of(order_id)
+        return owned is not None and actor.may_see(owned.customer_id)
+
+    current = await read_after.read(
+        lambda: resources.queries.order(order_id), resources.waiters, order_id, visible=visible
+    )
     if current is None or not actor.may_see(current.customer_id):
         raise not_found("order")
     return answer(documents.order_document(current), version=current.version)
@@ -199,7 +208,7 @@ async def list_orders(
 async def cancel_order(
     order_id: UUID,
     actor: AnyActor,
-    command: Command,
+    command: ChangingCommand,
     resources: Resources,
     body: CancelBody | None = None,
 ) -> Response:
@@ -216,7 +225,7 @@ async def cancel_order(
 
 @router.post("/orders/{order_id}/ship", response_model=ChangedOrder)
 async def ship_order(
-    order_id: UUID, body: ShipBody, operator: Operator, command: Command, resources: Resources
+    order_id: UUID, body: ShipBody, operator: Operator, command: ChangingCommand, resources: Resources
 ) -> Response:
     """Hand a confirmed order to the carrier."""
     committed = await resources.commands.ship(

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from chassis.logging import get_logger
-from chassis.reading import ReadModelBuilding
+from millrace import ReadModelBuilding, get_logger
 from order_service.queries import CatalogueQueries
 from schemas.grpc.inventory_pb2 import GetAvailabilityRequest
 from schemas.money import Money
@@ -39,10 +38,10 @@ class PriceList:
 class Prices:
     """Prices by SKU.
 
-    Prices of the catalogue are remembered for a second (two while they are looked up again), so that a busy shop
-    doesn't ask Postgres for the same few products with every order. That is right as long as it is short: the
-    catalogue follows inventory with a delay anyway, and an order is bound to the price that the service knew when
-    it was placed. Unknown SKUs are not remembered. `clock` gives seconds.
+    Prices of the catalogue are remembered for a second (two while they are looked up again), so that a busy
+    shop doesn't ask Postgres for the same few products with every order. That is right as long as it is
+    short: the catalogue follows inventory with a delay anyway, and an order is bound to the price that the
+    service knew when it was placed. Unknown SKUs are not remembered. `clock` gives seconds.
     """
 
     def __init__(
@@ -87,8 +86,8 @@ class Prices:
             if good_until > now:
                 prices[sku] = price
             else:
-                # This caller looks it up again; whoever comes meanwhile takes the old one, so that a busy shop
-                # doesn't ask for the same price fifty times at once, each second.
+                # This caller looks it up again; whoever comes meanwhile takes the old one, so that a busy
+                # shop doesn't ask for the same price fifty times at once, each second.
                 self._remembered[sku] = (price, now + REMEMBERED_FOR)
         return prices
 

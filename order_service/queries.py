@@ -1,8 +1,8 @@
-"""What the order service knows: orders and catalogue from the read models, an order's history from its stream."""
+"""What the order service knows: orders and catalogue from the read models, an order's history from its
+stream."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import LiteralString
 from uuid import UUID
 
@@ -10,43 +10,21 @@ from psycopg import AsyncCursor
 from psycopg.rows import class_row
 from psycopg.types.string import ByteaBinaryLoader
 
-from chassis.database import Connection, Pool
-from chassis.events import RecordedEvent
-from chassis.store import EventStore
+from millrace import Connection, EventStore, Pool, RecordedEvent
 from order_service.domain import Status
+from order_service.read_models.orders import OrderRow
 from schemas.events.orders import OrderCreated, order_stream
 from schemas.money import Money
 
-
-@dataclass(frozen=True, slots=True)
-class OrderRow:
-    """An order as of `version` of its stream. `lines` and `shortages` are JSON as it was stored."""
-
-    order_id: UUID
-    customer_id: UUID
-    status: str
-    channel: str
-    lines: bytes
-    total_amount: int
-    currency: str
-    reason: str | None
-    shortages: bytes | None
-    carrier: str | None
-    tracking_code: str | None
-    version: int
-    position: int
-    created_position: int
-    created_at: datetime
-    updated_at: datetime
-
-
-# `channel` came with version 2 of the read model. Until that has caught up, version 1 answers, which has no such
-# column: the name then means the column of `not_there_yet`, because a subquery looks at its own tables first.
+# `channel` came with version 2 of the read model. Until that has caught up, version 1 answers, which has no
+# such column: the name then means the column of `not_there_yet`, because a subquery looks at its own tables
+# first.
 _SELECT: LiteralString = """
     SELECT orders.*
     FROM (SELECT 'unknown'::text AS channel) AS not_there_yet
     CROSS JOIN LATERAL (
-        SELECT order_id, customer_id, status, channel, lines, total_amount, currency, reason, shortages, carrier,
+        SELECT order_id, customer_id, status, channel, lines, total_amount, currency, reason, shortages,
+            carrier,
                tracking_code, version, position, created_position, created_at, updated_at
         FROM orders
     ) AS orders
@@ -72,10 +50,19 @@ class OrderQueries:
             await cursor.execute(_SELECT + "WHERE order_id = %s", (order_id,))
             return await cursor.fetchone()
 
+    async def versions(self, order_ids: Collection[UUID]) -> dict[UUID, int]:
+        """The versions that those of `order_ids` show which the read model has."""
+        async with self._pool.connection() as connection, connection.cursor(binary=True) as cursor:
+            await cursor.execute(
+                "SELECT order_id, version FROM orders WHERE order_id = ANY(%s)", (list(order_ids),)
+            )
+            return dict(await cursor.fetchall())
+
     async def orders_of(
         self, customer_id: UUID, *, before: int | None, limit: int, status: Status | None = None
     ) -> list[OrderRow]:
-        """The customer's next `limit` orders, newest first, that were created before the position `before`."""
+        """The customer's next `limit` orders, newest first, that were created before the position
+        `before`."""
         parameters = {
             "customer_id": customer_id,
             "status": status,

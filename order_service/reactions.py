@@ -8,12 +8,12 @@
     POST .../ship         order:      OrderShipped
                           inventory:  StockDeducted ............ (nothing left to do here)
 
-The compensation is the customer's: a cancelled order's stock is released by inventory when it hears of it, also
-when the cancellation and the reservation cross on their way. The answer that comes too late changes nothing here
-(see domain.py).
+The compensation is the customer's: a cancelled order's stock is released by inventory when it hears of it,
+also when the cancellation and the reservation cross on their way. The answer that comes too late changes
+nothing here (see domain.py).
 """
 
-from chassis.reactions import On, Reactions
+from millrace import On, Reactions
 from order_service.domain import ORDER, ConfirmOrder, RejectOrder
 from schemas.events.inventory import StockReservationRejected, StockReserved
 from schemas.events.orders import order_stream

@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from chassis.settings import GrpcTarget, Port, ServiceSettings
+from millrace import GrpcTarget, Port, ServiceSettings
 
 
 class OrderSettings(ServiceSettings):

@@ -12,8 +12,9 @@ import typer
 from aiokafka.errors import KafkaError
 from pydantic import TypeAdapter, ValidationError
 
-from chassis.settings import BootstrapServers
-from chassis.topics import ensure_topics
+from millrace.kafka.topics import ensure_topics
+from millrace.process.settings import BootstrapServers
+from millrace.runtime.terminal import echo
 from schemas.topics import TOPICS
 
 _PAUSE = 0.5  # seconds between two tries
@@ -36,7 +37,7 @@ def main(
         created = asyncio.run(_create(servers, replication_factor, time.monotonic() + within))
     except KafkaError as error:
         raise _failed(str(error), code=1) from None
-    typer.echo(f"created {', '.join(created)}" if created else "the topics are there")
+    echo(f"created {', '.join(created)}" if created else "the topics are there")
 
 
 async def _create(servers: str, replication_factor: int, deadline: float) -> list[str]:
@@ -49,13 +50,13 @@ async def _create(servers: str, replication_factor: int, deadline: float) -> lis
             if time.monotonic() > deadline:
                 raise
             if str(error) != said:
-                typer.echo(f"waiting for Kafka: {error}", err=True)
+                echo(f"waiting for Kafka: {error}", err=True)
             said = str(error)
         await asyncio.sleep(_PAUSE)
 
 
 def _failed(reason: str, code: int) -> typer.Exit:
-    typer.echo(f"can't create the topics: {reason}", err=True)
+    echo(f"can't create the topics: {reason}", err=True)
     return typer.Exit(code)
 
 

@@ -12,7 +12,7 @@ class Money(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    amount: int = Field(ge=0, le=10**15, description="minor units, e.g. cents")
+    amount: int = Field(strict=True, ge=0, le=10**15, description="minor units, e.g. cents")
     currency: Currency
 
     def times(self, quantity: int) -> Self:

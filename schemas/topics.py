@@ -1,10 +1,18 @@
-"""Every topic of the platform, declared once. A topic is the copy of one service's event store."""
+"""Every topic of the platform, declared once. A topic is the copy of one service's event store.
 
-from chassis.topics import Topic
+Made from each service.toml by `make generate`.
+"""
 
-ORDERS = Topic("orders.events")
-INVENTORY = Topic("inventory.events")
-USERS = Topic("users.events")
-NOTIFICATIONS = Topic("notifications.events")
+from millrace import Topic
 
-TOPICS = (ORDERS, INVENTORY, USERS, NOTIFICATIONS)
+ORDERS = Topic("orders.events", source="/order-service")
+INVENTORY = Topic("inventory.events", source="/inventory-service")
+NOTIFICATIONS = Topic("notifications.events", source="/notification-service")
+USERS = Topic("users.events", source="/user-service")
+
+TOPICS: tuple[Topic, ...] = (
+    ORDERS,
+    INVENTORY,
+    NOTIFICATIONS,
+    USERS,
+)

@@ -9,7 +9,8 @@ from playwright.async_api import Browser, ConsoleMessage, Locator, Page, expect
 
 DESK, PHONE = (1280, 900), (390, 844)
 INTERRUPTED = "net::ERR_NETWORK_CHANGED"
-"""Said by the browser when a network of this machine comes or goes, as those of containers do; it then drops what it loads."""
+"""Said by the browser when a network of this machine comes or goes, as those of containers do; it then drops
+what it loads."""
 
 
 @dataclass
@@ -36,12 +37,15 @@ class Watched:
         return self.page.get_by_role("group", name=f"{name} of the ")
 
     def box(self, path: str, stage: str) -> Locator:
-        """The box of a stage by what a screen reader is told: `path` is the read model or reaction, `stage` the kind."""
+        """The box of a stage by what a screen reader is told: `path` is the read model or reaction, `stage`
+        the kind."""
         return self.page.get_by_role("button", name=f"{path}, {stage} ")
 
 
 @asynccontextmanager
-async def opened(browser: Browser, url: str, size: tuple[int, int] = DESK, scheme: str = "light") -> AsyncIterator[Watched]:  # fmt: skip
+async def opened(
+    browser: Browser, url: str, size: tuple[int, int] = DESK, scheme: str = "light"
+) -> AsyncIterator[Watched]:
     """The page, loaded anew, when its first board has come."""
     page = await browser.new_page(
         viewport={"width": size[0], "height": size[1]},

@@ -1,6 +1,7 @@
 """A browser for the tests of pages: the system's Chromium, without a window.
 
-Where there is none, these tests are left out and one line at the end of the run says so; with CI=true that is an error.
+Where there is none, these tests are left out and one line at the end of the run says so; with CI=true that is
+an error.
 """
 
 import os

@@ -1,11 +1,10 @@
 """Fixtures for every test: a real Kafka and a real Postgres a session, a fresh database a test.
 
-The servers start together with the first test, when any test asks for them: those that need none come first. A test that
-stops a server starts it again before it ends (`await kafka.stop()`, `await kafka.start()`: coroutines; address and data
-stay the same).
+The servers start together with the first test, when any test asks for them: those that need none come first.
+A test that stops a server starts it again before it ends (`await kafka.stop()`, `await kafka.start()`:
+coroutines; address and data stay the same).
 """
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,12 +17,8 @@ from tests.servers import Servers, wanted_by
 
 pytest_plugins = ["tests.stacks", "tests.left_out", "tests.browser", "tests.prometheus"]
 
-# The tests of a service call gRPC and start servers from one process. gRPC's handlers of fork() crash the child there,
-# which Python forks where it drops root for Postgres; they are for programs that go on to use gRPC in the child.
-os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-
-# As the services log. structlog's own traceback shows the variables of each frame: to draw that holds up the event loop of a
-# consumer that logs it for seconds, until the group throws the consumer out.
+# As the services log. structlog's own traceback shows the variables of each frame: to draw that holds up the
+# event loop of a consumer that logs it for seconds, until the group throws the consumer out.
 structlog.configure(
     processors=[
         *structlog.get_config()["processors"][:-1],
@@ -43,8 +38,10 @@ def test_home() -> Iterator[Home]:
 def servers(test_home: Home) -> Iterator[Servers]:
     # Two at a time: the images are built after the servers have started, which are needed earlier.
     with ThreadPoolExecutor(max_workers=2) as threads:
-        yield Servers(test_home, threads)
+        servers = Servers(test_home, threads)
+        yield servers
         threads.shutdown(cancel_futures=True)
+        servers.remove_images()
 
 
 @pytest.fixture(scope="session", autouse=True)

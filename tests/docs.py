@@ -12,6 +12,7 @@ PAGES = sorted(
 )
 
 _SHELL_BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^]]*]\(([^)#\s]+)[^)]*\)")
 
 
@@ -31,6 +32,11 @@ def commands_in(text: str) -> list[list[str]]:
     blocks = _SHELL_BLOCK.findall(text)
     lines = (line for block in blocks for line in block.replace("\\\n", " ").splitlines())
     return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def python_blocks(page: Path) -> list[str]:
+    """The page's Python, block by block."""
+    return _PYTHON_BLOCK.findall(page.read_text())
 
 
 def links(page: Path) -> list[str]:

@@ -1,5 +1,5 @@
-"""Tests that need a program of the machine: where it is missing they are left out, and one line at the end of the run says
-so and what to install; with CI=true that is an error. Nothing is skipped silently.
+"""Tests that need a program of the machine: where it is missing they are left out, and one line at the end of
+the run says so and what to install; with CI=true that is an error. Nothing is skipped silently.
 """
 
 import os
@@ -12,7 +12,8 @@ _said: pytest.StashKey[list[str]] = pytest.StashKey()
 def leave_out(
     config: pytest.Config, items: list[pytest.Item], fixtures: set[str], what: str, reason: str
 ) -> None:
-    """Takes out of `items` what uses one of `fixtures` and so needs `what`. `reason`: it is missing, and how to get it.
+    """Takes out of `items` what uses one of `fixtures` and so needs `what`. `reason`: it is missing, and how
+    to get it.
 
     Raises UsageError in CI.
     """

@@ -1,6 +1,8 @@
-"""Prometheus for the tests of what is told to it: the system's `prometheus` and `promtool` (Debian's package has both).
+"""Prometheus for the tests of what is told to it: the system's `prometheus` and `promtool` (Debian's package
+has both).
 
-Where they are missing, these tests are left out and one line at the end of the run says so; with CI=true that is an error.
+Where they are missing, these tests are left out and one line at the end of the run says so; with CI=true that
+is an error.
 """
 
 import os
@@ -19,7 +21,8 @@ Promtool = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def program(name: str) -> str | None:
-    """The path of `prometheus` or `promtool`: in the folder that MILLRACE_TEST_PROMETHEUS names, else the system's."""
+    """The path of `prometheus` or `promtool`: in the folder that MILLRACE_TEST_PROMETHEUS names, else the
+    system's."""
     folder = os.environ.get(SETTING)
     return shutil.which(name, path=folder) if folder else shutil.which(name)
 

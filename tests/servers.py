@@ -8,11 +8,12 @@ from typing import TypeVar
 
 import pytest
 
-from infra.containers.images import Images, build_service_image
-from infra.local.component import Component, silent
+from infra.compose.leftovers import remove_images
+from infra.compose.project import Project
+from infra.local.component import Component
 from infra.local.home import Home
 from infra.testing import KafkaServer, PostgresServer
-from infra.topology import SERVICES
+from infra.topology import SERVICES, free_topology
 
 CONTAINERS = "containers"  # the stack of that name, a parameter of the fixture `running_stack`
 
@@ -48,9 +49,19 @@ class Servers:
         return self._threads.submit(_started, PostgresServer(self._home, fsync=False))
 
     @cached_property
+    def project(self) -> Project:
+        """The compose project of this session, whose images are built here and by tests."""
+        return Project(free_topology())
+
+    @cached_property
     def images(self) -> Future[None]:
-        """Done when they are in the engine's cache: whoever builds them then has them in a second."""
-        return self._threads.submit(_build_images)
+        """Done when the services' images are built."""
+        return self._threads.submit(_build_images, self.project)
+
+    def remove_images(self) -> None:
+        """Removes what was built for the session, if anything was."""
+        if "project" in self.__dict__:
+            remove_images(self.project.engine, self.project.name)
 
 
 def _started(server: Server) -> Server:
@@ -58,11 +69,5 @@ def _started(server: Server) -> Server:
     return server
 
 
-def _build_images() -> None:
-    asyncio.run(_build_one_by_one())
-
-
-async def _build_one_by_one() -> None:
-    python = Images.from_environment().python
-    for service in SERVICES:  # the first makes the layers that the others share
-        await build_service_image(service, python, silent)
+def _build_images(project: Project) -> None:
+    asyncio.run(project.build(*(service.name for service in SERVICES)))

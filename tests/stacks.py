@@ -1,6 +1,7 @@
 """Which stack the end-to-end tests run on (`--stack`), and the fixtures that start it.
 
-The scenarios are written once. They run in containers where a Docker engine answers, else on the local stack. Marks:
+The scenarios are written once. They run in containers where a Docker engine answers, else on the local stack.
+Marks:
 
     containers    needs containers, whatever `--stack` says; left out where there are none
     every_stack   runs on the local stack too, so that neither goes untested
@@ -14,8 +15,8 @@ from typing import Protocol
 
 import pytest
 
-from infra.containers.engine import why_no_engine
-from infra.containers.stack import ContainerStack
+from infra.compose.engine import why_no_engine
+from infra.compose.stack import ContainerStack
 from infra.local.home import Home
 from infra.local.programs import Ran
 from infra.local.stack import Stack
@@ -56,8 +57,8 @@ def running_stack(request: pytest.FixtureRequest, test_home: Home, servers: Serv
     """The stack, started once: all four services, on free ports, apart from a running demo."""
     stack: AnyStack
     if request.param == CONTAINERS:
-        servers.images.result()  # then the stack finds them built
-        stack = ContainerStack(free_topology())
+        servers.images.result()
+        stack = ContainerStack(servers.project)
     else:
         stack = Stack(free_topology(), test_home.root / "e2e")
     try:
@@ -76,8 +77,8 @@ async def stack(running_stack: AnyStack) -> AsyncIterator[AnyStack]:
 
 @pytest.fixture(scope="module")
 def audited(running_stack: AnyStack) -> Iterator[None]:
-    """Whatever a module does to the stack ends with an audit of all four services. Once, and not after each test:
-    it would find the same, and its processes take seconds."""
+    """Whatever a module does to the stack ends with an audit of all four services. Once, and not after each
+    test: it would find the same, and its processes take seconds."""
     yield
     asyncio.run(nothing_is_lost(running_stack))
 
@@ -94,7 +95,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stack",
         choices=(LOCAL, CONTAINERS),
-        help="what the end-to-end tests run on; default: containers where a Docker engine answers, else local",
+        help="what the end-to-end tests run on; default: containers where a Docker engine answers, else"
+        " local",
     )
 
 

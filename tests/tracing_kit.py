@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv import attributes as stable
 from opentelemetry.semconv._incubating import attributes as incubating
 
-from chassis import tracing
-from chassis.tracing.otel import OtelTracer
+from millrace.telemetry import tracing
+from millrace.telemetry.tracing.otel import OtelTracer
 
 
 @dataclass(frozen=True)

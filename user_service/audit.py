@@ -1,14 +1,12 @@
-"""What an audit checks of the users: contact details are sealed, and open with their user's key as long as it exists."""
+"""What an audit checks of the users: contact details are sealed, and open with their user's key as long as it
+exists."""
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import LiteralString
 from uuid import UUID
 
-from chassis.audit.findings import Finding, violation
-from chassis.audit.invariants import Invariant
-from chassis.database import Connection
-from chassis.events import RecordedEvent
+from millrace import Connection, Finding, Invariant, RecordedEvent, violation
 from schemas.events.users import UserContactChanged, UserRegistered, user_stream
 from user_service.privacy import Privacy, UnreadableContact
 from user_service.settings import UserSettings
@@ -38,7 +36,8 @@ class ContactsSealed(Invariant):
         return ()
 
     async def conclude(self, connection: Connection, relayed: int) -> Iterable[Finding]:
-        """Try every key. A key is stored before what it seals, and these are read after the store: none is missed."""
+        """Try every key. A key is stored before what it seals, and these are read after the store: none is
+        missed."""
         findings: list[Finding] = []
         users = iter(self._sealed)
         while page := list(islice(users, _PAGE)):
@@ -57,7 +56,8 @@ class ContactsSealed(Invariant):
             yield violation(
                 "unreadable-contact",
                 f"user {user_id}: the contact details do not open with the user's key",
-                "is USER_PRIVACY_MASTER_KEY the one that the keys were made with, and are keys and events from one backup?",
+                "is USER_PRIVACY_MASTER_KEY the one that the keys were made with, and are keys and events"
+                " from one backup?",
                 user=str(user_id),
                 stream=user_stream(user_id),
             )

@@ -3,10 +3,7 @@
 from dataclasses import replace
 from uuid import UUID
 
-from chassis.commands import CommandContext, CommandHandler, Committed
-from chassis.decider import CommandRefused
-from chassis.ids import new_id
-from chassis.store import EventStore
+from millrace import CommandContext, CommandHandler, CommandRefused, Committed, EventStore, new_id
 from schemas.events.users import user_stream
 from user_service.domain import USER, ChangeContact, DeactivateUser, RegisterUser, User, UserCommand
 from user_service.privacy import Contact, Privacy, PrivacyKeys
@@ -23,8 +20,8 @@ class UserCommands:
     async def register(self, contact: Contact, context: CommandContext) -> Committed[User]:
         """A new user with a new id. A repeat with the same idempotency key gives the first user again."""
         user_id = new_id()
-        # The key first: an event whose key was never stored could not be read again. When the append fails, or
-        # repeats an earlier one, a key without a user is left over; it opens nothing.
+        # The key first: an event whose key was never stored could not be read again. When the append fails,
+        # or repeats an earlier one, a key without a user is left over; it opens nothing.
         key = await self._keys.create(user_id)
         command = RegisterUser(user_id, key.seal(contact))
         return await self._handler.create(user_stream(user_id), command, self._blinded(context))
@@ -53,7 +50,8 @@ class UserCommands:
         )
 
     def _blinded(self, context: CommandContext) -> CommandContext:
-        """The request's fingerprint is kept beside the events: it must not give away what was sealed in them."""
+        """The request's fingerprint is kept beside the events: it must not give away what was sealed in
+        them."""
         key = context.idempotency
         if key is None:
             return context

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from chassis.decider import CommandRefused, Decider
-from chassis.events import DomainEvent
+from millrace import CommandRefused, Decider, DomainEvent
 from schemas.events.users import UserContactChanged, UserDeactivated, UserRegistered
 
 
@@ -49,8 +48,9 @@ UserCommand = RegisterUser | ChangeContact | DeactivateUser
 def decide(user: User, command: UserCommand) -> Sequence[DomainEvent]:
     """What follows from `command`.
 
-    Refuses with `user_already_registered`, `user_not_found` or `user_deactivated`. To deactivate twice is fine.
-    A changed contact is always an event: sealing is randomised, so equal details can't be told from new ones.
+    Refuses with `user_already_registered`, `user_not_found` or `user_deactivated`. To deactivate twice is
+    fine. A changed contact is always an event: sealing is randomised, so equal details can't be told from new
+    ones.
     """
     if isinstance(command, RegisterUser):
         if user.user_id is not None:
@@ -75,6 +75,26 @@ def evolve(user: User, event: DomainEvent) -> User:
         case UserDeactivated():
             return replace(user, active=False)
     return user
+
+
+def command_of(event: DomainEvent) -> UserCommand | None:
+    """The command that `event` stands for, to be decided again behind events that were missing when it was
+    appended.
+
+    UserRegistered      none: a person looks. It begins a stream, under an id that nobody else can have drawn,
+                        so nothing
+                        that was missing can stand in its way. If something does, it is not what it seems.
+    UserContactChanged  what the user said last holds; it stays sealed with the same key. Refused if the user
+    was
+                        deactivated meanwhile.
+    UserDeactivated     deactivated, or nothing left to do.
+    """
+    match event:
+        case UserContactChanged():
+            return ChangeContact(event.sealed_contact)
+        case UserDeactivated():
+            return DeactivateUser(event.reason)
+    return None
 
 
 USER: Decider[User, UserCommand] = Decider(User(), decide, evolve)

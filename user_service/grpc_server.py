@@ -5,7 +5,7 @@ from uuid import UUID
 
 import grpc
 
-from chassis.rpc.errors import RpcError, invalid_argument, not_found
+from millrace.rpc.errors import RpcError, invalid_argument, not_found
 from schemas.grpc import users_pb2, users_pb2_grpc
 from user_service.queries import CurrentContacts
 

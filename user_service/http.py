@@ -8,24 +8,23 @@ from uuid import UUID
 from fastapi import Depends, Request, Response
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
-from chassis.commands import Committed
-from chassis.http.actor import Actor, AnyActor, OptionalActor
-from chassis.http.command import Command
-from chassis.http.fields import RequestBody, Text
-from chassis.http.problems import forbidden, not_found
-from chassis.http.responses import answer
-from chassis.http.routing import new_router
-from chassis.http.waiting import MinVersion
-from chassis.wakeup import Wakeup
+from millrace import Committed
+from millrace.http.actor import Actor, AnyActor, OptionalActor
+from millrace.http.command import ChangingCommand, CreatingCommand
+from millrace.http.fields import RequestBody, Text
+from millrace.http.problems import forbidden, not_found
+from millrace.http.responses import answer
+from millrace.http.routing import new_router
+from millrace.http.waiting import MinVersion, Waiters
 from user_service.commands import UserCommands
 from user_service.domain import User
 from user_service.privacy import Contact
-from user_service.queries import UserQueries, UserView
+from user_service.queries import CurrentContacts, UserQueries, UserView
 
 REFUSALS: Final = {"user_not_found": 404}
 
-# Stricter than RFC 5321 on purpose: no quoted local parts, no address literals, ASCII only, a domain with a dot.
-# What is left can be put into a header and on an SMTP command line as it is.
+# Stricter than RFC 5321 on purpose: no quoted local parts, no address literals, ASCII only, a domain with a
+# dot. What is left can be put into a header and on an SMTP command line as it is.
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL: Final = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@(?:{_LABEL}\.)+{_LABEL}")
@@ -57,7 +56,8 @@ class ContactBody(RequestBody):
 
 
 class DeactivateBody(RequestBody):
-    """Why. A code, not prose: it is published to other services, and prose about a person is personal data."""
+    """Why. A code, not prose: it is published to other services, and prose about a person is personal
+    data."""
 
     reason: Code | None = Field(None, examples=["by_request"])
 
@@ -82,11 +82,12 @@ class UserDocument(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class UserResources:
-    """What the routes need; app.py puts it into `app.state.resources`. `projected` tells of new read models."""
+    """What the doors need. `waiters` wait for the read model."""
 
     commands: UserCommands
     queries: UserQueries
-    projected: Wakeup
+    waiters: Waiters[UUID]
+    contacts: CurrentContacts
 
 
 async def _resources(request: Request) -> UserResources:
@@ -109,7 +110,7 @@ router = new_router("users")
 
 @router.post("/users", status_code=201, response_model=UserCommitted)
 async def register_user(
-    body: ContactBody, command: Command, actor: OptionalActor, resources: Resources
+    body: ContactBody, command: CreatingCommand, actor: OptionalActor, resources: Resources
 ) -> Response:
     """Register. With an Idempotency-Key a repeat gives the first user again."""
     committed = await resources.commands.register(body.contact(), command.context(actor, body))
@@ -122,7 +123,7 @@ async def get_user(
     user_id: UUID, _actor: Concerned, read_after: MinVersion, resources: Resources
 ) -> Response:
     """A user with contact details."""
-    user = await read_after.read(lambda: resources.queries.user(user_id), signal=resources.projected)
+    user = await read_after.read(lambda: resources.queries.user(user_id), resources.waiters, user_id)
     if user is None:
         raise not_found("user")
     return answer(_document(user), version=user.version)
@@ -130,7 +131,7 @@ async def get_user(
 
 @router.put("/users/{user_id}/contact", response_model=UserCommitted)
 async def change_contact(
-    user_id: UUID, body: ContactBody, command: Command, actor: Concerned, resources: Resources
+    user_id: UUID, body: ContactBody, command: ChangingCommand, actor: Concerned, resources: Resources
 ) -> Response:
     """Change name and e-mail address. Mail that is not sent yet goes to the new address."""
     return _committed(
@@ -146,7 +147,7 @@ async def change_contact(
 @router.post("/users/{user_id}/deactivate", response_model=UserCommitted)
 async def deactivate_user(
     user_id: UUID,
-    command: Command,
+    command: ChangingCommand,
     actor: Concerned,
     resources: Resources,
     body: DeactivateBody | None = None,

@@ -16,7 +16,7 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from chassis.database import Pool
+from millrace import Pool
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -35,7 +35,8 @@ class Contact:
 
 
 class UnreadableContact(Exception):
-    """The sealed text is damaged, or was sealed with another key, for another user or under another master key."""
+    """The sealed text is damaged, or was sealed with another key, for another user or under another master
+    key."""
 
 
 class UserKey:
@@ -77,7 +78,8 @@ class Privacy:
     def blind(self, fingerprint: str) -> str:
         """A request's fingerprint that can be compared, not guessed.
 
-        It is kept in event metadata, for ever: a plain hash of a name and an address could be found by trying.
+        It is kept in event metadata, for ever: a plain hash of a name and an address could be found by
+        trying.
         """
         return hmac.digest(self._fingerprint_key, fingerprint.encode(), "sha256").hex()
 
@@ -109,8 +111,8 @@ class PrivacyKeys:
 
 
 def _encrypt(cipher: AESGCM, plain: bytes, user_id: UUID) -> bytes:
-    # A random nonce: a user's key seals a few texts in its life, far from GCM's bound of 2^32 for one key. The
-    # master key wraps one key a user.
+    # A random nonce: a user's key seals a few texts in its life, far from GCM's bound of 2^32 for one key.
+    # The master key wraps one key a user.
     nonce = os.urandom(_NONCE_BYTES)
     return nonce + cipher.encrypt(nonce, plain, user_id.bytes)
 

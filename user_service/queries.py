@@ -1,10 +1,10 @@
 """What the user service knows, contact details opened."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
-from chassis.database import Pool
-from chassis.store import EventStore
+from millrace import EventStore, Pool
 from schemas.events.users import user_stream
 from user_service.domain import USER
 from user_service.privacy import Contact, Privacy, PrivacyKeys
@@ -26,7 +26,8 @@ class UserView:
 
 
 class UserQueries:
-    """Users from the read model `users`: a moment behind the event store. Without a key a user is not found."""
+    """Users from the read model `users`: a moment behind the event store. Without a key a user is not
+    found."""
 
     def __init__(self, pool: Pool, privacy: Privacy) -> None:
         self._pool = pool
@@ -41,6 +42,14 @@ class UserQueries:
         sealed_contact, active, version, wrapped_key = row
         contact = self._privacy.unwrap(user_id, wrapped_key).open(sealed_contact)
         return UserView(user_id, contact, active, version)
+
+    async def versions(self, user_ids: Collection[UUID]) -> dict[UUID, int]:
+        """The versions that those of `user_ids` show which the read model has."""
+        async with self._pool.connection() as connection, connection.cursor(binary=True) as cursor:
+            await cursor.execute(
+                "SELECT user_id, version FROM users WHERE user_id = ANY(%s)", (list(user_ids),)
+            )
+            return dict(await cursor.fetchall())
 
 
 class CurrentContacts:

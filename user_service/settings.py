@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from chassis.settings import Port, ServiceSettings
+from millrace import Port, ServiceSettings
 from user_service.privacy import KEY_BYTES
 
 

@@ -4,13 +4,16 @@
 
 Makes the events (seeded, five an order), puts them into a store and into a topic of its own, and measures
 
-    fold      the state of every order, beside reading the same rows and decoding them with orjson, and nothing else
+    fold      the state of every order, beside reading the same rows and decoding them with orjson, and
+              nothing else
     rebuild   the read model `orders` from the store, beside the same of its rows; with two processes
-    topic     the read model `orders` from Kafka, beside a bare aiokafka consumer of the topic; with two processes
+    topic     the read model `orders` from Kafka, beside a bare aiokafka consumer of the topic; with two
+              processes
     peer      states and log, beside PyPI's `eventsourcing` on the same Postgres
 
-Each run is a process of its own, which tells its peak of resident memory. Runs take turns; the ratios are those of
-the medians. A million events take about a quarter of an hour and 3 GB of disk; 100,000 give about the same ratios.
+Each run is a process of its own, which tells its peak of resident memory. Runs take turns; the ratios are
+those of the medians. A million events take about a quarter of an hour and 3 GB of disk; 100,000 give about
+the same ratios.
 """
 
 import argparse

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID
 
-from chassis.events import DomainEvent, Metadata
+from millrace.domain.events import DomainEvent, Metadata
 from schemas.events.orders import OrderConfirmed, OrderCreated, OrderLine, OrderShipped, order_stream
 from schemas.money import Money
 
@@ -38,8 +38,9 @@ class _Order:
 def make_events(count: int, seed: int = 1) -> Iterator[Made]:
     """`count` events in the order of the log, five an order: created, confirmed, shipped in three parcels.
 
-    Three parcels are more than an order has today. With the domain's own three events at most, a million events would
-    be of more orders than the two hundred thousand that are wanted, and more of them large (created).
+    Three parcels are more than an order has today. With the domain's own three events at most, a million
+    events would be of more orders than the two hundred thousand that are wanted, and more of them large
+    (created).
     """
     random = Random(seed)
     under_way: list[_Order] = []

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.replay.setting import Setting
-from chassis.garbage import spare_batches
+from millrace.runtime.garbage import spare_batches
 
 Work = Callable[[Setting], Awaitable[int]]
 

@@ -1,4 +1,5 @@
-"""The peer: PyPI's `eventsourcing`, with its own tables in the same Postgres and events of the same content."""
+"""The peer: PyPI's `eventsourcing`, with its own tables in the same Postgres and events of the same
+content."""
 
 from itertools import islice
 from random import Random

@@ -1,4 +1,5 @@
-"""Where the events are: a store, a second database to rebuild into from Kafka, and a topic with the same events."""
+"""Where the events are: a store, a second database to rebuild into from Kafka, and a topic with the same
+events."""
 
 import asyncio
 from collections.abc import Iterable
@@ -8,13 +9,13 @@ from uuid import uuid4
 from aiokafka import AIOKafkaProducer
 
 from benchmarks.replay.events import Made, make_events
-from chassis.database import connect
-from chassis.definition import Feed
-from chassis.events import RecordedEvent
-from chassis.migrations import migrate
-from chassis.record import to_record
-from chassis.topics import Topic
 from infra.testing import KafkaServer, PostgresServer
+from millrace.domain.events import RecordedEvent
+from millrace.kafka.record import to_record
+from millrace.kafka.topics import Topic
+from millrace.migrations import migrate
+from millrace.postgres.database import connect
+from millrace.read_models.feed import Feed
 from order_service.read_models.orders import Orders
 from schemas.events.orders import ORDER_EVENTS
 
@@ -47,7 +48,7 @@ class Setting:
     @property
     def from_topic(self) -> Feed:
         """The orders read model, fed by the topic."""
-        return Feed(Orders(), ORDER_EVENTS, (self.topic,), consumer=CONSUMER)
+        return Feed(Orders(), ORDER_EVENTS, {self.topic: ORDER_EVENTS}, consumer=CONSUMER)
 
 
 async def prepare(

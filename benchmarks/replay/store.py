@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 
 from benchmarks.replay.setting import Setting
-from chassis.database import open_pool
-from chassis.replay.fold import fold_streams
-from chassis.replay.rebuild import Rebuild
-from chassis.store import EventStore, rows
+from millrace.application.fold import fold_streams
+from millrace.postgres.database import open_pool
+from millrace.rebuild.rebuild import Rebuild
+from millrace.store import EventStore, rows
 from order_service.domain import ORDER
 from schemas.events.orders import ORDER_EVENTS
 
@@ -105,9 +105,9 @@ async def _page(connection: Any, after: int) -> list[tuple[Any, ...]]:
 
 
 async def rebuild(setting: Setting, parallel: int = 1) -> int:
-    """The orders read model beside the live one, and the takeover."""
+    """The orders read model beside the live one, and the cutover."""
     outcome = await Rebuild(setting.from_store, setting.store_url, setting.kafka, parallel=parallel).run()
-    assert outcome.switched
+    assert outcome.live
     return outcome.events
 
 

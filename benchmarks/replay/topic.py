@@ -3,7 +3,7 @@
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from benchmarks.replay.setting import Setting
-from chassis.replay.rebuild import Rebuild
+from millrace.rebuild.rebuild import Rebuild
 
 
 async def limit_of_the_topic(setting: Setting) -> int:
@@ -20,10 +20,10 @@ async def limit_of_the_topic(setting: Setting) -> int:
 
 
 async def rebuild_from_topic(setting: Setting, parallel: int = 1) -> int:
-    """The orders read model beside the live one, and the takeover."""
+    """The orders read model beside the live one, and the cutover."""
     feed = setting.from_topic
     outcome = await Rebuild(feed, setting.from_topic_url, setting.kafka, parallel=parallel).run()
-    assert outcome.switched
+    assert outcome.live
     return outcome.events
 
 

@@ -6,11 +6,12 @@
 #     superuser_password service_password migrator_password board_password operator_password
 #                                                         the database server, at its first start
 #     <service>_migration_database_url                        the `migrate` step
-#     <service>_database_url, user_privacy_master_key         the service
+#     <service>_database_url, keys of GENERATED            the service
 #   /secrets/board/board_<service>_database_url               the board, which sees how far everything is and no data
 #   /secrets/board/board_<service>_operator_database_url      the board, when an operator asks for something
 #   /secrets/board/board_operator_token                       that operators show to the board
 #
+# GENERATED: pairs service/file of the keys to make, separated by spaces (user/user_privacy_master_key).
 # What is there stays. An interrupted run leaves no `complete`, and is done again: nothing has used its values yet.
 set -eu
 umask 077
@@ -53,7 +54,9 @@ for directory in /secrets/*; do
     keep postgres migrator_password "$migrator_password"
     keep $service_user "${service}_database_url" "$(url "$database" "$password" "$database")"
     keep $migrator_user "${service}_migration_database_url" "$(url "${database}_migrator" "$migrator_password" "$database")"
-    if [ "$service" = user ]; then keep $service_user user_privacy_master_key "$(random)"; fi
+    for key in ${GENERATED:-}; do
+        if [ "${key%%/*}" = "$service" ]; then keep $service_user "${key#*/}" "$(random)"; fi
+    done
     : > complete
     echo "$service: made"
 done

@@ -12,7 +12,11 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from chassis.topics import Topic
+from millrace.domain.events import EventRegistry
+from millrace.kafka.incoming import read_record
+from millrace.kafka.topics import Topic
+
+_NO_EVENTS = EventRegistry([])  # the data are shown as they are
 
 
 @dataclass(frozen=True)
@@ -93,14 +97,16 @@ class EventFeed:
 
     async def _read(self) -> None:
         async for record in self._consumer:
-            headers = {name: value.decode() for name, value in record.headers}
+            recorded = read_record(record.topic, record, _NO_EVENTS, generation=1).event
+            if recorded is None:
+                continue  # what no relay wrote, and lineage records
             event = SeenEvent(
                 topic=record.topic,
-                type=headers["ce_type"],
-                stream=headers["ce_subject"],
-                version=int(headers["millrace_version"]),
-                recorded_at=datetime.fromisoformat(headers["ce_time"]),
-                data=json.loads(record.value),
+                type=recorded.event_type,
+                stream=recorded.stream_id,
+                version=recorded.version,
+                recorded_at=recorded.recorded_at,
+                data=json.loads(recorded.data),
             )
             order_id = self._order_of(event)
             if order_id is not None:

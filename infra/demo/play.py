@@ -160,7 +160,7 @@ def print_where_to_look(stack: Stack, customer: Customer) -> None:
         ),
         (
             ".venv/bin/millrace replay rebuild order orders --verify",
-            "a read model, built anew from the events",
+            "a read model, rebuilt from the events",
         ),
         (".venv/bin/millrace audit", "prove that nothing was lost, invented or done twice"),
         (".venv/bin/millrace logs order --follow", "what the order service says"),

@@ -38,7 +38,8 @@ class Shop:
             await client.aclose()
 
     async def stock_product(self, sku: str, name: str, cents: int, wanted: int) -> dict[str, Any]:
-        """Lists the product unless it is listed, and receives the units missing to `wanted` available ones."""
+        """Lists the product unless it is listed, and receives the units missing to `wanted` available
+        ones."""
         product = {"sku": sku, "name": name, "price": {"amount": cents, "currency": "EUR"}}
         listed = await self._call(
             "inventory", "POST", "/products", json=product, headers=OPERATOR, allowed=(201, 409)

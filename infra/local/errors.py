@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from millrace.domain.errors import MillraceError
 
-class StackError(Exception):
+
+class StackError(MillraceError):
     """The stack can't do what was asked. The message is one line; `details` may add the evidence."""
 
     def __init__(self, message: str, details: str = "") -> None:
@@ -14,7 +16,7 @@ class StackError(Exception):
 class ComponentError(StackError):
     """One component failed. Names it, says why and shows the end of its log and where the log is."""
 
-    def __init__(self, component: str, why: str, log: Path, tail: str = "") -> None:
+    def __init__(self, *, component: str, why: str, log: Path, tail: str = "") -> None:
         lines = [f"last lines of {log}:", *(f"  {line}" for line in tail.splitlines())] if tail else []
         super().__init__(f"{component}: {why} (log: {log})", "\n".join(lines))
         self.component = component
@@ -23,7 +25,7 @@ class ComponentError(StackError):
 class PortTaken(StackError):
     """A port that a component wants to listen on belongs to another process."""
 
-    def __init__(self, component: str, port: int, setting: str, holder: str | None) -> None:
+    def __init__(self, *, component: str, port: int, setting: str, holder: str | None) -> None:
         by = f" by {holder}" if holder else ""
         super().__init__(
             f"{component}: port {port} is taken{by}. Free it, or choose another with {setting}=<port>,"

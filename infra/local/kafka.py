@@ -14,7 +14,7 @@ from infra.local.errors import NotReady
 from infra.local.home import Home
 from infra.local.kafka_jars import java, kafka_jars
 from infra.local.ports import LOOPBACK, Port
-from infra.local.process import Command
+from infra.local.process import ProgramCommand
 from infra.local.programs import run
 
 JVM_OPTIONS = (
@@ -44,6 +44,9 @@ SERVER_PROPERTIES = {
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
     "transaction.state.log.num.partitions": "1",
+    # Nobody here has transactions; an open one of somebody else holds its partition up for so long
+    # (docs/consumers.md).
+    "transaction.max.timeout.ms": "60000",
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "1",
@@ -65,7 +68,7 @@ class Kafka(Component):
 
     stop_within = 30.0
 
-    def __init__(self, name: str, home: Home, port: Port, controller_port: Port) -> None:
+    def __init__(self, *, name: str, home: Home, port: Port, controller_port: Port) -> None:
         super().__init__(name, home, port, controller_port)
         self.port = port.number
         self._controller_port = controller_port.number
@@ -80,8 +83,10 @@ class Kafka(Component):
     def url(self) -> str:
         return self.bootstrap_servers
 
-    def command(self) -> Command:
-        return Command(self._java_command("kafka.Kafka", str(self._properties_file)), env={}, cwd=self._data)
+    def command(self) -> ProgramCommand:
+        return ProgramCommand(
+            self._java_command("kafka.Kafka", str(self._properties_file)), env={}, cwd=self._data
+        )
 
     async def prepare(self, progress: Progress) -> None:
         """Fetches Kafka when it is missing, writes its configuration, formats an empty data directory."""
@@ -142,7 +147,8 @@ async def _require_open_port(host: str, port: int) -> None:
     except OSError:
         raise NotReady("the port is closed") from None
     try:
-        # A port that is forwarded accepts everybody, and hangs up when nobody listens behind it. A broker is silent.
+        # A port that is forwarded accepts everybody, and hangs up when nobody listens behind it. A broker is
+        # silent.
         async with asyncio.timeout(0.2):
             await reader.read(1)
         raise NotReady("nobody listens behind the port")

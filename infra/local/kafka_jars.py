@@ -1,8 +1,8 @@
 """Fetches Apache Kafka as jars from its Maven coordinates, and finds a Java to run it with.
 
-`jgo` resolves the coordinates in pure Python (no Maven needed) and checks each jar's SHA-1. The jars are kept in
-`cache/kafka-<version>/`; the folder appears in one step when it is complete, so that neither an interrupted
-download nor two at once can leave half a Kafka behind.
+`jgo` resolves the coordinates in pure Python (no Maven needed) and checks each jar's SHA-1. The jars are kept
+in `cache/kafka-<version>/`; the folder appears in one step when it is complete, so that neither an
+interrupted download nor two at once can leave half a Kafka behind.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ from infra.local.home import cache_directory
 KAFKA_VERSION = "4.1.1"
 COORDINATES = (
     f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
-    "org.slf4j:slf4j-simple:1.7.36",  # Kafka logs through slf4j and brings no backend; this one writes to stderr
+    # Kafka logs through slf4j and brings no backend; this one writes to stderr
+    "org.slf4j:slf4j-simple:1.7.36",
 )
 OLDEST_JAVA = 17
 

@@ -6,7 +6,7 @@ from infra.local.component import Component
 from infra.local.home import REPOSITORY, Home
 from infra.local.http import require_ok
 from infra.local.ports import LOOPBACK, Port
-from infra.local.process import Command
+from infra.local.process import ProgramCommand
 
 
 class Mailbox(Component):
@@ -14,7 +14,7 @@ class Mailbox(Component):
 
     stop_within = 10.0
 
-    def __init__(self, name: str, home: Home, smtp_port: Port, http_port: Port) -> None:
+    def __init__(self, *, name: str, home: Home, smtp_port: Port, http_port: Port) -> None:
         super().__init__(name, home, smtp_port, http_port)
         self.smtp_port = smtp_port.number
         self.http_port = http_port.number
@@ -23,10 +23,10 @@ class Mailbox(Component):
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self.http_port}"
 
-    def command(self) -> Command:
+    def command(self) -> ProgramCommand:
         ports = ("--smtp-port", str(self.smtp_port), "--http-port", str(self.http_port))
         argv = (sys.executable, "-m", "infra.mailbox", "--directory", self.home.data(self.name), *ports)
-        return Command(argv, env={}, cwd=REPOSITORY)
+        return ProgramCommand(argv, env={}, cwd=REPOSITORY)
 
     async def check(self) -> None:
         await require_ok(f"{self.url}/readyz")

@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import Mapping
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -20,12 +21,12 @@ from psycopg import sql
 
 from infra.local.component import Component, Progress
 from infra.local.errors import NotReady, StackError
-from infra.local.home import REPOSITORY, Home
+from infra.local.home import Home
 from infra.local.ports import LOOPBACK, Port
-from infra.local.process import Command
+from infra.local.process import ProgramCommand
 from infra.local.programs import run
 
-BOOTSTRAP = REPOSITORY / "infra" / "postgres" / "bootstrap.sql"
+BOOTSTRAP = Path(str(files("millrace.postgres") / "bootstrap.sql"))
 SUPERUSER = "postgres"
 UNPRIVILEGED_USER = (
     "pgserver"  # who runs the server when we are root, which Postgres refuses; the wheel's name for it
@@ -59,7 +60,7 @@ class Postgres(Component):
     stop_signal = signal.SIGINT  # "fast shutdown": does not wait for clients to leave, unlike SIGTERM
     settings: Mapping[str, str] = SETTINGS
 
-    def __init__(self, name: str, home: Home, port: Port, password: str) -> None:
+    def __init__(self, *, name: str, home: Home, port: Port, password: str) -> None:
         super().__init__(name, home, port)
         self.port = port.number
         self._password = password
@@ -76,10 +77,10 @@ class Postgres(Component):
     def superuser_url(self, database: str = "postgres") -> str:
         return self.url_for(SUPERUSER, self._password, database)
 
-    def command(self) -> Command:
+    def command(self) -> ProgramCommand:
         options = [part for name, value in self.settings.items() for part in ("-c", f"{name}={value}")]
         argv: list[str | Path] = [binaries() / "postgres", "-D", self._data, "-p", str(self.port), *options]
-        return Command(argv, env={}, cwd=self._data, user=server_user())
+        return ProgramCommand(argv, env={}, cwd=self._data, user=server_user())
 
     async def prepare(self, progress: Progress) -> None:
         """Creates the data directory when there is none."""
@@ -130,7 +131,8 @@ class Postgres(Component):
         board_password: str,
         operator_password: str,
     ) -> None:
-        """Creates the roles of a service and what they may do in the database (infra/postgres/bootstrap.sql).
+        """Creates the roles of a service and what they may do in the database
+        (millrace/postgres/bootstrap.sql).
 
         The same file serves compose and production. Safe to run again; sets the passwords anew.
         """

@@ -1,4 +1,5 @@
-"""One detached process with a log file and a pid file that survives its starter and is not fooled by pid reuse."""
+"""One detached process with a log file and a pid file that survives its starter and is not fooled by pid
+reuse."""
 
 import asyncio
 import json
@@ -20,7 +21,7 @@ INHERITED_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRT
 
 
 @dataclass(frozen=True)
-class Command:
+class ProgramCommand:
     """What to run. `env` is added to a short list of neutral variables; nothing else is inherited, so that
     one component never sees the credentials of another."""
 
@@ -46,7 +47,7 @@ class ManagedProcess:
         self.log = log
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self, command: Command) -> None:
+    def start(self, command: ProgramCommand) -> None:
         """Starts the command detached from this process and its terminal; output goes to the log file."""
         self._rotate_log()
         user, group, extra_groups = identity(command.user)
@@ -165,7 +166,8 @@ def identity(user: str | None) -> tuple[int | None, int | None, list[int] | None
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:
-    """The process and all its descendants. By descent and not by process group: Postgres backends leave it."""
+    """The process and all its descendants. By descent and not by process group: Postgres backends leave
+    it."""
     try:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:

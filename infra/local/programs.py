@@ -1,4 +1,5 @@
-"""Runs a program to its end: the one-shot helpers of the local stack (initdb, psql, format, migrate, replay)."""
+"""Runs a program to its end: the one-shot helpers of the local stack (initdb, psql, format, migrate,
+replay)."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -6,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.errors import StackError
-from infra.local.process import Command, identity
+from infra.local.process import ProgramCommand, identity
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Ran:
     err: str
 
 
-async def capture(command: Command) -> Ran:
+async def capture(command: ProgramCommand) -> Ran:
     """Runs a program to its end, whatever its exit code is. Killed when the caller is cancelled."""
     process = await asyncio.create_subprocess_exec(
         *(str(part) for part in command.argv),
@@ -50,9 +51,10 @@ async def run(
 ) -> None:
     """Runs a program to its end.
 
-    Raises StackError with its output when it fails, or does not end `within` so many seconds; it is then killed.
+    Raises StackError with its output when it fails, or does not end `within` so many seconds; it is then
+    killed.
     """
-    command = Command(argv, env or {}, cwd=cwd, user=user)
+    command = ProgramCommand(argv, env or {}, cwd=cwd, user=user)
     uid, gid, extra_groups = identity(user)
     process = await asyncio.create_subprocess_exec(
         *(str(part) for part in argv),

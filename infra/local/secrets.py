@@ -33,5 +33,5 @@ class Secrets:
             return dict(json.loads(self._file.read_text()))
         except ValueError as error:
             raise StackError(
-                f"{self._file} is damaged: restore it, or start anew with `millrace clean`"
+                f"{self._file} is damaged: restore it, or start again with `millrace clean`"
             ) from error

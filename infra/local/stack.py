@@ -1,7 +1,7 @@
 """The whole platform on this machine: what the command line, the demo and the end-to-end tests start.
 
 postgres-order ─ roles ─ migrate ─┐
-postgres-…     ─ roles ─ migrate ─┼─ order, inventory, notification, user
+postgres-…     ─ roles ─ migrate ─┼─ order, inventory …
 kafka          ─ topics ──────────┤
 mailbox ──────────────────────────┘
 board: looks at all of them, needs none
@@ -17,7 +17,6 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from chassis.topics import ensure_topics
 from infra.local.board import Board
 from infra.local.component import Component, Progress, silent
 from infra.local.errors import StackError
@@ -29,8 +28,11 @@ from infra.local.postgres import Postgres
 from infra.local.programs import Ran, capture
 from infra.local.secrets import Secrets
 from infra.local.service import ServiceProcess
+from infra.local.settings import settle
 from infra.local.status import ComponentStatus, status_of
-from infra.topology import Service, Topology
+from infra.topology import HOST, Topology
+from millrace.kafka.topics import ensure_topics
+from millrace.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,27 @@ class Stack:
     """Every component of the topology, by name: kafka, mailbox, board, postgres-<service>, <service>."""
 
     def __init__(self, topology: Topology, home: Path, settings: Mapping[str, str] | None = None) -> None:
-        """`settings` (ORDER_LOG_LEVEL and the like) are added to the services whose prefix they have."""
+        """`settings` (ORDER_LOG_LEVEL and the like): the user's environment. A variable counts for the
+        service whose prefix it has, or for the board; one that the stack decides itself is refused when that
+        program starts."""
         self.topology = topology
         self.home = Home(home)
         self._settings = dict(settings or {})
         self.home.create()
         self._secrets = Secrets(self.home)
         self._credentials = {service.name: self._credentials_of(service) for service in topology.services}
-        self.kafka = Kafka("kafka", self.home, topology.port("KAFKA"), topology.port("KAFKA_CONTROLLER"))
-        self.mailbox = Mailbox("mailbox", self.home, topology.port("SMTP"), topology.port("MAILBOX"))
+        self.kafka = Kafka(
+            name="kafka",
+            home=self.home,
+            port=topology.port("KAFKA"),
+            controller_port=topology.port("KAFKA_CONTROLLER"),
+        )
+        self.mailbox = Mailbox(
+            name="mailbox",
+            home=self.home,
+            smtp_port=topology.port("SMTP"),
+            http_port=topology.port("MAILBOX"),
+        )
         self._postgres = {service.name: self._make_postgres(service) for service in topology.services}
         self._services = {service.name: self._make_service(service) for service in topology.services}
         self.board = self._make_board()
@@ -89,7 +103,7 @@ class Stack:
         Raises StackError (PortTaken, ComponentError). What runs by then keeps running.
         """
         with self._exclusively():
-            self._require_free_ports()
+            self._require_startable()
             topics = asyncio.Event()
             await together(
                 self._bring_kafka(topics, progress),
@@ -106,8 +120,15 @@ class Stack:
             servers: list[Component] = [self.kafka, self.mailbox, *self._postgres.values()]
             await together(*(stop(component, progress) for component in servers))
 
-    async def start(self, name: str, progress: Progress = silent) -> None:
-        """Starts one component and waits until it is ready."""
+    async def start(self, name: str, progress: Progress = silent, *, migrate: bool = False) -> None:
+        """Starts one component and waits until it is ready.
+
+        `migrate`: what a service's new version needs of its database is made first, if that server runs.
+        """
+        service = self._services.get(name)
+        if migrate and service is not None and not service.running and self._postgres[name].running:
+            progress(name, "migrating")
+            await service.migrate()
         await self.component(name).start(progress)
 
     async def stop(self, name: str) -> None:
@@ -133,8 +154,17 @@ class Stack:
         """Stops Kafka and deletes all of its data. `up` starts an empty one and creates the topics."""
         await self.kafka.wipe()
 
+    async def migrate(self, name: str) -> None:
+        """Starts a service's Postgres, makes its database and roles where they are missing, and migrates it.
+
+        The service itself is not started.
+        """
+        service = next(one for one in self.topology.services if one.name == self.service(name).name)
+        await self._bring_store(service, silent)
+
     async def tool(self, service: str, *arguments: str) -> Ran:
-        """Runs one of a service's own commands (`replay list`, `audit` ...) to its end, beside the service."""
+        """Runs one of a service's own commands (`replay list`, `audit` ...) to its end, beside the
+        service."""
         return await capture(self.service(service).tool_command(*arguments))
 
     def service(self, name: str) -> ServiceProcess:
@@ -149,7 +179,8 @@ class Stack:
         return list(await asyncio.gather(*(status_of(component) for component in self.components.values())))
 
     def database_url(self, service: str, *, superuser: bool = False) -> str:
-        """Where to log in to a service's database: as the service, or as the superuser (for tests and audits)."""
+        """Where to log in to a service's database: as the service, or as the superuser (for tests and
+        audits)."""
         server, credentials, package = (
             self._postgres[service],
             self._credentials[service],
@@ -165,7 +196,8 @@ class Stack:
         return self._postgres[service].url_for(f"{package}_board", self._credentials[service].board, package)
 
     def operator_url(self, service: str) -> str:
-        """Where the board logs in to pass on what an operator asks for (docs/board.md), and for nothing else."""
+        """Where the board logs in to pass on what an operator asks for (docs/board.md), and for nothing
+        else."""
         package = f"{service}_service"
         server, credentials = self._postgres[service], self._credentials[service]
         return server.url_for(f"{package}_operator", credentials.operator, package)
@@ -185,28 +217,34 @@ class Stack:
             progress("kafka", f"created {', '.join(created)}")
         topics.set()
 
-    async def _bring_service(self, service: Service, topics: asyncio.Event, progress: Progress) -> None:
-        server, process = self._postgres[service.name], self._services[service.name]
-        await server.start(progress)
-        if not process.running:
-            credentials = self._credentials[service.name]
-            await server.ensure_database(service.package)
-            await server.bootstrap(
-                service.package,
-                service.package,
-                credentials.service,
-                credentials.migrator,
-                credentials.board,
-                credentials.operator,
-            )
-            progress(service.name, "migrating")
-            await process.migrate()
+    async def _bring_service(self, service: Manifest, topics: asyncio.Event, progress: Progress) -> None:
+        process = self._services[service.name]
+        if process.running:
+            await self._postgres[service.name].start(progress)
+        else:
+            await self._bring_store(service, progress)
         await topics.wait()
         await process.start(progress)
 
-    def _require_free_ports(self) -> None:
+    async def _bring_store(self, service: Manifest, progress: Progress) -> None:
+        server, credentials = self._postgres[service.name], self._credentials[service.name]
+        await server.start(progress)
+        await server.ensure_database(service.package)
+        await server.bootstrap(
+            service.package,
+            service.package,
+            credentials.service,
+            credentials.migrator,
+            credentials.board,
+            credentials.operator,
+        )
+        progress(service.name, "migrating")
+        await self._services[service.name].migrate()
+
+    def _require_startable(self) -> None:
         # Before anything is started: a taken port is known at once, and nothing is left half up.
         for component in self.components.values():
+            component.require_settings()
             if not component.running:
                 require_free(component.name, component.ports)
 
@@ -222,26 +260,33 @@ class Stack:
                 ) from None
             yield
 
-    def _credentials_of(self, service: Service) -> Credentials:
+    def _credentials_of(self, service: Manifest) -> Credentials:
         roles = ("superuser", "service", "migrator", "board", "operator")
         return Credentials(*(self._secrets.get(f"{service.postgres}.{role}") for role in roles))
 
-    def _make_postgres(self, service: Service) -> Postgres:
+    def _make_postgres(self, service: Manifest) -> Postgres:
         port = self.topology.port(f"{service.prefix}POSTGRES")
-        return Postgres(service.postgres, self.home, port, self._credentials[service.name].superuser)
+        return Postgres(
+            name=service.postgres,
+            home=self.home,
+            port=port,
+            password=self._credentials[service.name].superuser,
+        )
 
-    def _make_service(self, service: Service) -> ServiceProcess:
+    def _make_service(self, service: Manifest) -> ServiceProcess:
         server, credentials = self._postgres[service.name], self._credentials[service.name]
         migrator = server.url_for(f"{service.package}_migrator", credentials.migrator, service.package)
-        settings = self.topology.defaults(service)
-        settings |= {name: value for name, value in self._settings.items() if name.startswith(service.prefix)}
-        settings |= self.topology.settings(service)
-        settings[f"{service.prefix}DATABASE_URL"] = self.database_url(service.name)
-        for name in service.secrets:
-            settings[f"{service.prefix}{name}"] = self._secrets.get(f"{service.name}.{name}")
         # A running service never holds the login that may change its tables.
         migration = {f"{service.prefix}MIGRATION_DATABASE_URL": migrator}
-        return ServiceProcess(service, self.home, self.topology, serve_env=settings, migrate_env=migration)
+        fixed = self.topology.addresses(service)
+        fixed[f"{service.prefix}DATABASE_URL"] = self.database_url(service.name)
+        for name in service.secrets:
+            fixed[f"{service.prefix}{name}"] = self._secrets.get(f"{service.name}.{name}")
+        defaults = self.topology.defaults(service) | self.topology.peers(service)
+        settings = settle(service.prefix, self._settings, defaults, fixed, withheld=migration)
+        return ServiceProcess(
+            service=service, home=self.home, topology=self.topology, settings=settings, migrate_env=migration
+        )
 
     def _make_board(self) -> Board:
         logins = {
@@ -252,11 +297,16 @@ class Stack:
             f"BOARD_{service.name.upper()}_OPERATOR_DATABASE_URL": self.operator_url(service.name)
             for service in self.topology.services
         }
+        port = self.topology.port("BOARD")
         own = {
             "BOARD_KAFKA_BOOTSTRAP_SERVERS": self.topology.address("KAFKA"),
             "BOARD_OPERATOR_TOKEN": self.operator_token,
+            "BOARD_HTTP_HOST": HOST,
+            "BOARD_HTTP_PORT": str(port.number),
+            "BOARD_DIRECTORY": str(self.home.data("board")),
         }
-        return Board("board", self.home, self.topology.port("BOARD"), {**own, **logins, **operators})
+        settings = settle("BOARD_", self._settings, {}, {**own, **logins, **operators})
+        return Board(name="board", home=self.home, port=port, settings=settings)
 
 
 async def stop(component: Component, progress: Progress) -> None:
@@ -268,7 +318,8 @@ async def stop(component: Component, progress: Progress) -> None:
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:
-    """Runs all at once. The first failure cancels the others; a StackError is raised as it is, not in a group."""
+    """Runs all at once. The first failure cancels the others; a StackError is raised as it is, not in a
+    group."""
     try:
         async with asyncio.TaskGroup() as group:
             for each in work:

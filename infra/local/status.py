@@ -53,7 +53,7 @@ async def _state(component: Component) -> tuple[str, str]:
         return "paused", ""
     try:
         async with asyncio.timeout(5.0):
-            await component.check()
+            await component.ready()
     except NotReady as reason:
         return "not ready", str(reason)
     except TimeoutError:

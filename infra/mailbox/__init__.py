@@ -1,1 +1,2 @@
-"""A local SMTP server with a mailbox to look into, for development and tests: `python -m infra.mailbox --help`."""
+"""A local SMTP server with a mailbox to look into, for development and tests: `python -m infra.mailbox
+--help`."""

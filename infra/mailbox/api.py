@@ -1,7 +1,7 @@
 """The mailbox over HTTP: a page to read in, and a JSON API that is a subset of Mailpit's.
 
-Mailpit (https://mailpit.axllent.org/docs/api-v1/) is the mail catcher of the compose stack: what reads the one
-reads the other.
+Mailpit (https://mailpit.axllent.org/docs/api-v1/) is the mail catcher of the compose stack: what reads the
+one reads the other.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -13,11 +13,13 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.mailbox import pages
-from infra.mailbox.store import Address, MessageStore, Summary, addresses, body, parse
+from infra.mailbox.letter import Address, read
+from infra.mailbox.store import MessageStore, Summary
 
 # No script, nothing from elsewhere: an e-mail is foreign text.
 PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src"
+    " 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
@@ -78,19 +80,21 @@ async def delete_messages(messages: Messages, deletion: Annotated[Deletion | Non
 @router.get("/api/v1/message/{identity}")
 async def read_message(messages: Messages, identity: str) -> dict[str, Any]:
     summary, raw = required(messages, identity)
-    message = parse(raw)
+    letter = read(raw)
     return summary_json(summary) | {
-        "Date": str(message.get("Date", "")),
-        "ReplyTo": [address_json(address) for address in addresses(message, "Reply-To")],
-        "Text": body(message, "plain"),
-        "HTML": body(message, "html"),
+        "Date": letter.date,
+        "ReplyTo": [address_json(address) for address in letter.reply_to],
+        "Text": letter.text,
+        "HTML": letter.html,
     }
 
 
 @router.get("/api/v1/message/{identity}/headers")
 async def read_headers(messages: Messages, identity: str) -> dict[str, list[str]]:
-    message = parse(required(messages, identity)[1])
-    return {name: [str(value) for value in message.get_all(name, [])] for name in message.keys()}  # noqa: SIM118
+    found: dict[str, list[str]] = {}
+    for name, value in read(required(messages, identity)[1]).headers:
+        found.setdefault(name, []).append(value)
+    return found
 
 
 @router.get("/api/v1/message/{identity}/raw", response_class=PlainTextResponse)
@@ -109,10 +113,8 @@ async def list_page(messages: Messages, start: Start = 0) -> HTMLResponse:
 @router.get("/view/{identity}", response_class=HTMLResponse, include_in_schema=False)
 async def message_page(messages: Messages, identity: str) -> HTMLResponse:
     summary, raw = required(messages, identity)
-    message = parse(raw)
-    return HTMLResponse(
-        pages.message(summary, body(message, "plain"), body(message, "html")), headers=PAGE_HEADERS
-    )
+    letter = read(raw)
+    return HTMLResponse(pages.message(summary, letter.text, letter.html), headers=PAGE_HEADERS)
 
 
 def required(messages: MessageStore, identity: str) -> tuple[Summary, bytes]:

@@ -1,16 +1,19 @@
-"""The mailbox's two pages. Whatever comes from an e-mail is escaped, its HTML shown in a frame without rights."""
+"""The mailbox's two pages. Whatever comes from an e-mail is escaped, its HTML shown in a frame without
+rights."""
 
 from collections.abc import Iterable
 from html import escape
 
-from infra.mailbox.store import Address, Summary
+from infra.mailbox.letter import Address
+from infra.mailbox.store import Summary
 
 PAGE_SIZE = 50
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --dim: #777; --accent: #0a6cbd; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.3rem; } a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: underline; }
+h1 { font-size: 1.3rem; }
+a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: underline; }
 table { border-collapse: collapse; width: 100%; } th { text-align: left; font-weight: 600; }
 td, th { padding: .45rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 .dim { color: var(--dim); } .when { white-space: nowrap; }

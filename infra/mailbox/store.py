@@ -1,23 +1,19 @@
 """The messages of the mailbox: one .eml file each, so that they survive a restart. The oldest make room."""
 
 import os
+import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email import message_from_bytes, policy
-from email.message import EmailMessage
-from email.utils import getaddresses
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
-SNIPPET_CHARACTERS = 120
+from infra.mailbox.letter import Address, read
 
-
-@dataclass(frozen=True)
-class Address:
-    name: str
-    address: str
+SNIPPET_CHARACTERS: Final = 120
+_OUR_NAME: Final = re.compile(r"[0-9]{20}-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -38,13 +34,15 @@ class MessageStore:
     """Messages by id, newest last. Holds summaries in memory and the messages themselves in files."""
 
     def __init__(self, directory: Path, limit: int) -> None:
-        """Reads what is in the directory. `limit`: how many messages are kept."""
+        """Reads the messages in the directory; other files there are left alone. `limit`: how many messages
+        are kept."""
         self._directory = directory
         self._limit = limit
         self._summaries: OrderedDict[str, Summary] = OrderedDict()
         directory.mkdir(parents=True, exist_ok=True)
         for file in sorted(directory.glob("*.eml")):
-            self._remember(file.stem, file.read_bytes())
+            if _OUR_NAME.fullmatch(file.stem) and file.is_file():
+                self._remember(file.stem, file.read_bytes())
 
     def add(self, content: bytes) -> str:
         """Keeps a message and returns its id. It is on disk when this returns."""
@@ -88,32 +86,16 @@ class MessageStore:
         return self._directory / f"{identity}.eml"
 
 
-def parse(content: bytes) -> EmailMessage:
-    """The message with decoded headers and bodies."""
-    return message_from_bytes(content, policy=policy.default)
-
-
-def body(message: EmailMessage, kind: str) -> str:
-    """The `plain` or `html` body; empty when there is none."""
-    part = message.get_body(preferencelist=(kind,))
-    return str(part.get_content()) if part is not None else ""
-
-
-def addresses(message: EmailMessage, header: str) -> tuple[Address, ...]:
-    """The addresses of a header."""
-    values = [str(value) for value in message.get_all(header, [])]
-    return tuple(Address(name, address) for name, address in getaddresses(values))
-
-
 def summarize(identity: str, content: bytes) -> Summary:
-    message = parse(content)
+    """Of the message that is kept under this id."""
+    letter = read(content)
     return Summary(
         id=identity,
-        message_id=str(message.get("Message-ID", "")).strip().strip("<>"),
-        sender=next(iter(addresses(message, "From")), Address("", "")),
-        to=addresses(message, "To"),
-        subject=str(message.get("Subject", "")),
+        message_id=letter.message_id,
+        sender=letter.sender,
+        to=letter.to,
+        subject=letter.subject,
         received=datetime.fromtimestamp(int(identity.partition("-")[0]) / 1e9, UTC),
         size=len(content),
-        snippet=" ".join(body(message, "plain").split())[:SNIPPET_CHARACTERS],
+        snippet=" ".join(letter.text.split())[:SNIPPET_CHARACTERS],
     )

@@ -7,6 +7,7 @@ ledger. Both kinds of stream are appended in one transaction, so they never disa
 
 from inventory_service.domain.product import (
     PRODUCT,
+    PRODUCT_POLICY,
     PRODUCT_SNAPSHOTS,
     SKU_PATTERN,
     ChangePrice,
@@ -17,6 +18,7 @@ from inventory_service.domain.product import (
     ReceiveStock,
     ReleaseUnits,
     ReserveUnits,
+    product_command_of,
 )
 from inventory_service.domain.reservation import (
     RESERVATION,
@@ -28,11 +30,13 @@ from inventory_service.domain.reservation import (
     ReservationStatus,
     ledger_commands,
     merged,
+    reservation_command_of,
     shortages,
 )
 
 __all__ = [
     "PRODUCT",
+    "PRODUCT_POLICY",
     "PRODUCT_SNAPSHOTS",
     "RESERVATION",
     "SKU_PATTERN",
@@ -52,5 +56,7 @@ __all__ = [
     "ReserveUnits",
     "ledger_commands",
     "merged",
+    "product_command_of",
+    "reservation_command_of",
     "shortages",
 ]

@@ -1,7 +1,7 @@
 """The ledger of one product: every unit received, reserved, released, deducted.
 
-The state is counters only, so that a product that a million orders wanted is as small as a new one; which order
-holds what is kept by that order's reservation.
+The state is counters only, so that a product that a million orders wanted is as small as a new one; which
+order holds what is kept by that order's reservation.
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
-from chassis.decider import CommandRefused, Decider
-from chassis.events import DomainEvent
-from chassis.snapshot_codec import json_codec
+from millrace import REPEATED, CommandRefused, Decider, DomainEvent, Repeated, SnapshotPolicy, json_codec
 from schemas.events.inventory import (
     PriceChanged,
     ProductListed,
@@ -157,8 +155,35 @@ def evolve_product(product: Product, event: DomainEvent) -> Product:
             return product
 
 
+def product_command_of(event: DomainEvent) -> ProductCommand | Repeated | None:
+    """The command that `event` stands for, to be decided again behind events that were missing when it was
+    appended.
+
+    ProductListed   refused if the SKU was listed meanwhile: which name and price hold is for a person to say.
+    PriceChanged    the price that was asked for last holds. Refused if the currency is another one by now.
+    StockReceived   units came in, whatever else happened to the product. (A delivery that an operator booked
+                    once more,
+                    because the restored store did not show it, counts twice: the same request has the same
+                    event id and does not, a second request can't be recognised.)
+    Units...        one half: the other half is the reservation, in another stream. To decide only one of them
+                    again would
+                    make them disagree. The consumer of order events decides both in one transaction.
+    """
+    match event:
+        case ProductListed():
+            return ListProduct(event.sku, event.name, event.price)
+        case PriceChanged():
+            return ChangePrice(event.price)
+        case StockReceived():
+            return ReceiveStock(event.quantity)
+        case UnitsReserved() | UnitsReleased() | UnitsDeducted():
+            return REPEATED
+    return None
+
+
 PRODUCT: Decider[Product, ProductCommand] = Decider(Product(), decide_product, evolve_product)
 
-# A ledger grows with every order that wants the product. Raise the version with every change after which the same
-# events fold into another Product, a new meaning of a field included: older snapshots are dropped then.
+# A ledger grows with every order that wants the product. Raise the version with every change after which the
+# same events fold into another Product, a new meaning of a field included: older snapshots are dropped then.
 PRODUCT_SNAPSHOTS: Final = json_codec(Product, schema_version=1)
+PRODUCT_POLICY: Final = SnapshotPolicy(every=200, codec=PRODUCT_SNAPSHOTS)

@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from uuid import UUID
 
-from chassis.decider import CommandRefused, Decider
-from chassis.events import DomainEvent
 from inventory_service.domain.product import (
     DeductUnits,
     Product,
@@ -14,6 +12,7 @@ from inventory_service.domain.product import (
     ReleaseUnits,
     ReserveUnits,
 )
+from millrace import REPEATED, CommandRefused, Decider, DomainEvent, Repeated
 from schemas.events.inventory import (
     ReservedLine,
     StockDeducted,
@@ -69,7 +68,8 @@ ReservationCommand = AnswerOrder | ReleaseReservation | DeductReservation
 
 
 def decide_reservation(state: Reservation, command: ReservationCommand) -> Sequence[DomainEvent]:
-    """What follows for an order; the same request twice changes nothing. Refusals: already_deducted, nothing_reserved."""
+    """What follows for an order; the same request twice changes nothing. Refusals: already_deducted,
+    nothing_reserved."""
     match command:
         case AnswerOrder(order_id, lines, shortages_):
             if state.status is not ReservationStatus.UNDECIDED:
@@ -120,6 +120,27 @@ def evolve_reservation(state: Reservation, event: DomainEvent) -> Reservation:
             return replace(state, status=ReservationStatus.DEDUCTED)
         case _:
             return state
+
+
+def reservation_command_of(event: DomainEvent) -> Repeated | None:
+    """What `event` stands for, behind events that were missing when it was appended: for each, the consumer
+    decides again.
+
+    StockReserved             whether the stock suffices is another question on another stock: the consumer
+                              answers the
+                              order from its OrderCreated, on all ledgers at once. Until then nothing is
+                              promised that the stock does not have.
+    StockReservationRejected  the same. An answer that the topic already has is older than the fork, and is in
+                              the tail.
+    StockReleased             from OrderCancelled. One that an operator decided (`lost release`) is not
+                              repeated: the
+                              audit names the reservation again, and the same command gives it back.
+    StockDeducted             from OrderShipped.
+    """
+    match event:
+        case StockReserved() | StockReservationRejected() | StockReleased() | StockDeducted():
+            return REPEATED
+    return None
 
 
 RESERVATION: Decider[Reservation, ReservationCommand] = Decider(

@@ -1,11 +1,10 @@
-"""Read model `catalogue`: what can be ordered, at which price. Fed by inventory's events (topic inventory.events)."""
+"""Read model `catalogue`: what can be ordered, at which price. Fed by inventory's events (topic
+inventory.events)."""
 
 from collections.abc import Sequence
 from typing import LiteralString
 
-from chassis.database import Connection
-from chassis.events import RecordedEvent
-from chassis.read_model import ReadModel
+from millrace import Connection, ReadModel, RecordedEvent
 from schemas.events.inventory import PriceChanged, ProductListed
 from schemas.money import Money
 

@@ -5,11 +5,12 @@ Stream `product-<sku>` is the ledger of one product: every unit received, reserv
 transaction, so that they never disagree.
 """
 
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chassis.events import DomainEvent, EventRegistry
+from millrace import DomainEvent, EventRegistry
 from schemas.events.orders import Shortage
 from schemas.money import Money
 
@@ -97,6 +98,21 @@ class StockDeducted(DomainEvent):
     lines: tuple[ReservedLine, ...]
 
 
+def product_stream(sku: str) -> str:
+    """The ledger of a product."""
+    return f"product-{sku}"
+
+
+def reservation_stream(order_id: UUID) -> str:
+    """The answer to an order."""
+    return f"reservation-{order_id}"
+
+
+def _stream_of(event: Any) -> str:
+    """An event of a ledger names its product; any other is the answer to an order."""
+    return product_stream(event.sku) if hasattr(event, "sku") else reservation_stream(event.order_id)
+
+
 INVENTORY_EVENTS = EventRegistry(
     [
         ProductListed,
@@ -109,15 +125,6 @@ INVENTORY_EVENTS = EventRegistry(
         StockReservationRejected,
         StockReleased,
         StockDeducted,
-    ]
+    ],
+    stream_of=_stream_of,
 )
-
-
-def product_stream(sku: str) -> str:
-    """The ledger of a product."""
-    return f"product-{sku}"
-
-
-def reservation_stream(order_id: UUID) -> str:
-    """The answer to an order."""
-    return f"reservation-{order_id}"

@@ -4,10 +4,10 @@ They name the customer by id only; the address is asked of the user service at t
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from chassis.events import DomainEvent, EventRegistry
+from millrace import DomainEvent, EventRegistry
 from schemas.money import Money
 
 NotificationKind = Literal[
@@ -27,7 +27,7 @@ class NotificationRequested(DomainEvent):
 
 
 class NotificationSent(DomainEvent):
-    """The mail server took the message. `message_id` is derived from the notification: a repeat has the same."""
+    """The mail server took the message. `message_id` is derived from the notification: a repeat has the same."""  # noqa: E501 - published
 
     notification_id: UUID
     message_id: str
@@ -37,6 +37,8 @@ class NotificationSent(DomainEvent):
 class NotificationDelayed(DomainEvent):
     """An attempt failed for a reason that may pass; the next one is due at `next_attempt_at` (UTC)."""
 
+    # With the reason `outcome_unknown` it may have succeeded: the mail server got the whole message and did
+    # not answer. (Not in the docstring, which is part of the published schema.)
     notification_id: UUID
     attempt: int
     reason: str
@@ -46,16 +48,24 @@ class NotificationDelayed(DomainEvent):
 class NotificationFailed(DomainEvent):
     """It will not be sent: `reason` is a stable code such as `unknown_customer` or `attempts_exhausted`."""
 
+    # With `outcome_unknown` there are no further attempts, and the customer may have the message from one of
+    # them.
     notification_id: UUID
     attempt: int
     reason: str
 
 
-NOTIFICATION_EVENTS = EventRegistry(
-    [NotificationRequested, NotificationSent, NotificationDelayed, NotificationFailed]
-)
-
-
 def notification_stream(notification_id: UUID) -> str:
     """The stream of a notification."""
     return f"notification-{notification_id}"
+
+
+def _stream_of(event: Any) -> str:
+    """A function with a name: rebuilds in parallel hand the registry to other processes."""
+    return notification_stream(event.notification_id)
+
+
+NOTIFICATION_EVENTS = EventRegistry(
+    [NotificationRequested, NotificationSent, NotificationDelayed, NotificationFailed],
+    stream_of=_stream_of,
+)

@@ -1,12 +1,11 @@
 """Events of the order service (topic orders.events, stream `order-<order_id>`). No personal data."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chassis.events import DomainEvent, EventRegistry
-from chassis.upcasting import Json, Upcaster
+from millrace import DomainEvent, EventRegistry, Json, Upcaster
 from schemas.money import Money
 
 UNKNOWN_CHANNEL = "unknown"
@@ -16,9 +15,9 @@ SalesChannel = Annotated[
     str,
     Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", examples=["web", "app", "phone", "marketplace"]),
 ]
-"""Open on purpose: shops find new channels, and a consumer must be able to read an order from one that it has never
-heard of. What is accepted today is the order service's business (POST /orders); a closed set here would make each new
-channel a new event version."""
+"""Open on purpose: shops find new channels, and a consumer must be able to read an order from one that it has
+never heard of. What is accepted today is the order service's business (POST /orders); a closed set here would
+make each new channel a new event version."""
 
 
 class OrderLine(BaseModel):
@@ -55,7 +54,8 @@ class OrderCreated(DomainEvent, version=2):
 
 
 def _order_created_2(data: Json) -> Json:
-    """ "unknown" and not "web": version 1 doesn't say it, and an event must not claim what nobody recorded."""
+    """ "unknown" and not "web": version 1 doesn't say it, and an event must not claim what nobody
+    recorded."""
     return {**data, "channel": UNKNOWN_CHANNEL}
 
 
@@ -92,12 +92,18 @@ class OrderShipped(DomainEvent):
     tracking_code: str | None = None
 
 
-ORDER_EVENTS = EventRegistry(
-    [OrderCreated, OrderConfirmed, OrderRejected, OrderCancelled, OrderShipped],
-    upcasters=[Upcaster("OrderCreated", 1, _order_created_2)],
-)
-
-
 def order_stream(order_id: UUID) -> str:
     """The stream of an order."""
     return f"order-{order_id}"
+
+
+def _stream_of(event: Any) -> str:
+    """A function with a name: rebuilds in parallel hand the registry to other processes."""
+    return order_stream(event.order_id)
+
+
+ORDER_EVENTS = EventRegistry(
+    [OrderCreated, OrderConfirmed, OrderRejected, OrderCancelled, OrderShipped],
+    upcasters=[Upcaster("OrderCreated", 1, _order_created_2)],
+    stream_of=_stream_of,
+)

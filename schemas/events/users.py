@@ -4,9 +4,10 @@ Personal data never leave the service in the clear: contact details are sealed w
 only the user service holds; without the key (erasure) they can't be read again, in the store or in the topic.
 """
 
+from typing import Any
 from uuid import UUID
 
-from chassis.events import DomainEvent, EventRegistry
+from millrace import DomainEvent, EventRegistry
 
 
 class UserRegistered(DomainEvent):
@@ -30,9 +31,14 @@ class UserDeactivated(DomainEvent):
     reason: str | None = None
 
 
-USER_EVENTS = EventRegistry([UserRegistered, UserContactChanged, UserDeactivated])
-
-
 def user_stream(user_id: UUID) -> str:
     """The stream of a user."""
     return f"user-{user_id}"
+
+
+def _stream_of(event: Any) -> str:
+    """A function with a name: rebuilds in parallel hand the registry to other processes."""
+    return user_stream(event.user_id)
+
+
+USER_EVENTS = EventRegistry([UserRegistered, UserContactChanged, UserDeactivated], stream_of=_stream_of)

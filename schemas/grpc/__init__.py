@@ -1,1 +1,1 @@
-"""gRPC protocols (`*.proto`) and the code generated from them (`make proto`). Queries only."""
+"""gRPC protocols (`*.proto`) and the code generated from them (`make generate`). Queries only."""

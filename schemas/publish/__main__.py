@@ -8,7 +8,8 @@ from schemas.publish import PUBLISHED, examine, publish
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 1 when there is something to do by hand (with --check: anything)."""
+    """The command; returns its exit code: 1 when there is something to do by hand (with --check:
+    anything)."""
     parser = argparse.ArgumentParser(
         prog="python -m schemas.publish", description="Publish the JSON Schema of every event version."
     )

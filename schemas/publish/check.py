@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chassis.events import DomainEvent, EventRegistry
+from millrace import DomainEvent, EventRegistry
 from schemas.publish.compatibility import THE_EVENT, changes
 from schemas.publish.document import PUBLISHED, document, edited, path_of, versions
 from schemas.registries import REGISTRIES
@@ -34,7 +34,7 @@ def examine(registries: Sequence[EventRegistry] = REGISTRIES, published: Path = 
     """Everything in which the event classes and what is published don't agree; empty when all is well."""
     classes = {cls.event_type: cls for registry in registries for cls in registry.classes}
     findings = [finding for cls in classes.values() for finding in _examine(cls, published)]
-    orphans = sorted(path.name for path in published.iterdir() if path.is_dir() and path.name not in classes)
+    orphans = sorted(path.name for path in published.glob("*") if path.is_dir() and path.name not in classes)
     remedy = "bring the class back, stored events of it exist for ever"
     findings += [
         Finding(name, version, THE_EVENT, "is published, but has no class", remedy)

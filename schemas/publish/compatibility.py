@@ -1,10 +1,11 @@
-"""What changed between two JSON Schemas of one event version, and whether that is allowed once it is published.
+"""What changed between two JSON Schemas of one event version, and whether that is allowed once it is
+published.
 
-Events need both directions: today's class reads every event that was ever stored (so nothing may be tightened), and
-programs that were deployed with the published schema read what today's class writes (so nothing may be loosened
-either: an enum with a new value parks the streams of an older consumer). What is left is a new field that may be
-absent, where the published schema ignores unknown fields, and texts for people. Whatever this module doesn't know
-counts as incompatible.
+Events need both directions: today's class reads every event that was ever stored (so nothing may be
+tightened), and programs that were deployed with the published schema read what today's class writes (so
+nothing may be loosened either: an enum with a new value parks the streams of an older consumer). What is left
+is a new field that may be absent, where the published schema ignores unknown fields, and texts for people.
+Whatever this module doesn't know counts as incompatible.
 """
 
 from collections.abc import Iterator, Mapping

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from chassis.events import DomainEvent
+from millrace import DomainEvent
 
 PUBLISHED = Path(__file__).parent.parent / "published"
 
@@ -16,7 +16,11 @@ _NOTE = (
 
 
 def document(cls: type[DomainEvent]) -> str:
-    """The text of the published schema. `$id` is what records say in ce_dataschema."""
+    """The text of the published schema.
+
+    `$id` is relative: records name the same schema in `ce_dataschema` behind a base URI, which each
+    deployment sets.
+    """
     content = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"{cls.event_type}/{cls.schema_version}",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from chassis.events import EventRegistry
+from millrace import EventRegistry
 from schemas.publish.check import examine
 from schemas.publish.document import PUBLISHED, document, path_of
 from schemas.registries import REGISTRIES

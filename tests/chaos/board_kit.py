@@ -1,4 +1,5 @@
-"""What the board says of a running platform that is broken: the JSON that the page shows, asked of the board's process."""
+"""What the board says of a running platform that is broken: the JSON that the page shows, asked of the
+board's process."""
 
 import asyncio
 import time
@@ -10,9 +11,9 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from psycopg import sql
 
-from chassis.topics import Topic
-from infra.board.document import Board, Path, Stage, StageKind, State
+from board.document import Board, Path, Stage, StageKind, State
 from infra.local.stack import Stack
+from millrace.kafka.topics import Topic
 from tests.chaos.traffic import Traffic
 from tests.e2e.platform import RECOVERY
 from tests.support import eventually
@@ -20,7 +21,8 @@ from tests.support import eventually
 PROMISED = 10.0
 """Seconds after a fault within which the board shows it."""
 RECENT = 3.0
-"""Seconds that what waits may be old when all is well: older, and it is left over from a fault that just ended."""
+"""Seconds that what waits may be old when all is well: older, and it is left over from a fault that just
+ended."""
 PAUSE = 1.6
 """Seconds between a customer's orders: slow enough for any machine to be up to date while they flow."""
 
@@ -62,7 +64,7 @@ class Watched:
             if seen == before:
                 return None
             board = Board.model_validate_json(seen)
-            said = board.answer.text
+            said = board.headline.text
             return board if check(board) else None
 
         try:
@@ -101,8 +103,8 @@ def all_is_well(board: Board) -> bool:
         if path.declared and (path.state is not State.UP_TO_DATE or path.age is None or path.age > RECENT)
     ]
     assert not bad, bad
-    assert board.answer.state is State.UP_TO_DATE, board.answer
-    assert board.answer.text.startswith("All read models are up to date; "), board.answer
+    assert board.headline.state is State.UP_TO_DATE, board.headline
+    assert board.headline.text.startswith("All read models are up to date; "), board.headline
     return True
 
 
@@ -179,7 +181,8 @@ async def _owner(stack: Stack, service: str) -> AsyncIterator[psycopg.AsyncConne
 
 
 async def alter_offsets(stack: Stack, group: str, topic: Topic, to: Callable[[int, int], int]) -> None:
-    """As `kafka-consumer-groups --reset-offsets` does, of a group without members. `to` is given start and end."""
+    """As `kafka-consumer-groups --reset-offsets` does, of a group without members. `to` is given start and
+    end."""
     client = AIOKafkaConsumer(bootstrap_servers=stack.url("kafka"), group_id=group, enable_auto_commit=False)
     await client.start()
     try:
@@ -195,7 +198,8 @@ async def alter_offsets(stack: Stack, group: str, topic: Topic, to: Callable[[in
 async def members_come_and_go(
     stack: Stack, group: str, topic: str, every: float = 1.0
 ) -> AsyncIterator[None]:
-    """Somebody joins the group and leaves it again, time and again; it consumes nothing and commits nothing."""
+    """Somebody joins the group and leaves it again, time and again; it consumes nothing and commits
+    nothing."""
     enough = asyncio.Event()
 
     async def storm() -> None:

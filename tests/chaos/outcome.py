@@ -13,7 +13,8 @@ KINDS = ("We have your order", "is confirmed")
 async def everything_happened_once(platform: Platform, traffic: Traffic, copies: bool = False) -> None:
     """Every acknowledged order is confirmed, once; the stock adds up; one e-mail of each kind for each order.
 
-    `copies`: whether an e-mail may have arrived twice, with the same Message-ID (notification_service/README.md).
+    `copies`: whether an e-mail may have arrived twice, with the same Message-ID
+    (notification_service/README.md).
     """
     await asyncio.gather(
         *(_orders_are_confirmed(platform, who, ids) for who, ids in traffic.acknowledged.items())

@@ -1,12 +1,13 @@
-"""The board tells the truth while a relay, the broker, a database or a topic is gone, and while a replay runs; within 10 s."""
+"""The board tells the truth while a relay, the broker, a database or a topic is gone, and while a replay
+runs; within 10 s."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from infra.board.collector import DEADLINE
-from infra.board.document import Board, Build, StageKind, State
+from board.collector import DEADLINE
+from board.document import Board, Build, StageKind, State
 from infra.local.stack import Stack
 from schemas.topics import ORDERS
 from tests.chaos.board_kit import PROMISED, builds_held, path_of, stage_of, under_traffic, well_besides
@@ -38,7 +39,7 @@ async def test_a_relay_that_does_not_run_is_named(stack: Stack, platform: Platfo
 
         assert well_besides(board, *BEHIND_ORDERS)
         assert {path_of(board, path).held_at for path in BEHIND_ORDERS} == {StageKind.RELAY}
-        assert ": the relay of order does not run, " in board.answer.text
+        assert ": the relay of order does not run, " in board.headline.text
         assert [relay.leader for relay in board.relays if relay.service == "order"] == [None]
         await stack.restart("order")
     await everything_happened_once(platform, seen.traffic)
@@ -52,16 +53,16 @@ async def test_a_broker_that_is_down_is_said_with_the_age_of_the_numbers(
         broke_at = datetime.now(UTC)
         await stack.kill("kafka")
 
-        board, _ = await seen.shows(lambda board: board.answer.state is State.CANT_SEE, "can't see Kafka")
+        board, _ = await seen.shows(lambda board: board.headline.state is State.CANT_SEE, "can't see Kafka")
 
-        assert board.answer.text.startswith("I can't see Kafka for ")
-        assert board.answer.as_of == pytest.approx(broke_at, abs=timedelta(seconds=3))
-        assert board.answer.as_of.strftime("; the numbers are from %H:%M:%S.") in board.answer.text
+        assert board.headline.text.startswith("Kafka unreachable for ")
+        assert board.headline.as_of == pytest.approx(broke_at, abs=timedelta(seconds=3))
+        assert board.headline.as_of.strftime(". Showing data from %H:%M:%S.") in board.headline.text
         assert all(path_of(board, path).state is State.CANT_SEE for path in BEHIND_ORDERS)
         await seen.traffic.goes_on(8)  # orders go through
         board = await seen.board()
         assert all(path_of(board, path).state is State.UP_TO_DATE for path in OWN_STORE)
-        assert board.answer.age == pytest.approx((board.at - broke_at).total_seconds(), abs=3)
+        assert board.headline.age == pytest.approx((board.at - broke_at).total_seconds(), abs=3)
         await stack.start("kafka")
     await everything_happened_once(platform, seen.traffic)
 
@@ -76,11 +77,11 @@ async def test_a_database_that_is_away_is_named_and_blinds_nobody(
         await getattr(stack, fault)("postgres-notification")
 
         board, _ = await seen.shows(
-            lambda board: board.answer.state is State.CANT_SEE, "can't see a Postgres"
+            lambda board: board.headline.state is State.CANT_SEE, "can't see a Postgres"
         )
 
-        assert board.answer.text.startswith("I can't see the Postgres of notification for ")
-        assert board.answer.as_of == pytest.approx(broke_at, abs=timedelta(seconds=3))
+        assert board.headline.text.startswith("Postgres of notification unreachable for ")
+        assert board.headline.as_of == pytest.approx(broke_at, abs=timedelta(seconds=3))
         gone = [path.id for path in board.paths if path.service == "notification"]
         assert all(path_of(board, path).state is State.CANT_SEE for path in gone)
         assert well_besides(board, *gone)
@@ -104,7 +105,7 @@ async def test_a_topic_that_was_deleted_and_created_anew_has_lost_data(
 
         board, _ = await seen.shows(lost, "lost data")
 
-        assert f"{ORDERS.name} has lost events that were sent to it" in board.answer.text
+        assert f"{ORDERS.name} has lost events that were sent to it" in board.headline.text
         assert well_besides(board, *BEHIND_ORDERS)
         assert [mark for mark in board.marks if (mark.kind, mark.subject) == ("topic", ORDERS.name)]
         filled = await stack.tool("order", "replay", "republish")
@@ -119,7 +120,7 @@ async def test_a_replay_shows_its_progress_and_the_live_path_is_up_to_date(
         async with builds_held(stack, "order"):
             seen.breaks()
             rebuilding = asyncio.create_task(
-                stack.tool("order", "replay", "rebuild", "orders", "--no-switch")
+                stack.tool("order", "replay", "rebuild", "orders", "--no-cutover")
             )
             board, _ = await seen.shows(
                 lambda board: being_built(board, "orders"), "a build", within=RECOVERY

@@ -1,8 +1,9 @@
-"""The network between a service and Kafka, or its Postgres, is cut in the middle of traffic; all else goes on."""
+"""The network between a service and Kafka, or its Postgres, is cut in the middle of traffic; all else goes
+on."""
 
 import pytest
 
-from infra.containers.stack import ContainerStack
+from infra.compose.stack import ContainerStack
 from infra.topology import SERVICES
 from tests.chaos.outcome import everything_happened_once
 from tests.chaos.traffic import Traffic

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.containers.stack import ContainerStack
+from infra.compose.stack import ContainerStack
 from tests.chaos.outcome import everything_happened_once
 from tests.chaos.traffic import Traffic
 from tests.e2e.platform import Platform

@@ -20,15 +20,17 @@ WARM_UP = 2 * CUSTOMERS
 
 
 class Traffic:
-    """Orders of one product, placed as good clients do it: a request that got no answer is repeated with its key.
+    """Orders of one product, placed as good clients do it: a request that got no answer is repeated with its
+    key.
 
     async with Traffic(stack) as traffic:    # orders flow
         ...                                  # break something
         await traffic.goes_on()              # until the customers have met it
         ...                                  # heal it
 
-    At the end every customer has an answer to everything that was asked, so that what was acknowledged is all that
-    there is. Fails when that takes longer than RECOVERY seconds, or when an answer is neither 201 nor 503.
+    At the end every customer has an answer to everything that was asked, so that what was acknowledged is all
+    that there is. Fails when that takes longer than RECOVERY seconds, or when an answer is neither 201 nor
+    503.
     """
 
     def __init__(self, stack: AnyStack, pause: float = PAUSE) -> None:

@@ -4,9 +4,10 @@ import asyncio
 import json
 from typing import Any, Protocol
 
+from infra import topology
 from infra.local.programs import Ran
 
-SERVICES = ("order", "inventory", "notification", "user")
+SERVICES = tuple(service.name for service in topology.SERVICES)
 ON_ITS_WAY = {"not-relayed", "not-consumed", "log-replaced", "not-sent", "delayed", "not-compared"}
 """Kinds of pending findings that come to their end by themselves, once nothing is broken any more."""
 

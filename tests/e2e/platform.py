@@ -181,7 +181,8 @@ class Platform:
         await eventually(arrived, within=RECOVERY, what=f"{count} e-mails to {customer.email}")
 
     async def mailed(self, customer: Customer, *words: str) -> list[str]:
-        """Wait until the customer has an e-mail for each of `words` (a part of its subject); returns all subjects."""
+        """Wait until the customer has an e-mail for each of `words` (a part of its subject); returns all
+        subjects."""
 
         async def arrived() -> list[str] | None:
             subjects = [mail.subject for mail in await self.mails(customer.email)]

@@ -1,4 +1,5 @@
-"""The audit of the whole platform: clean beside live traffic, and to the last event when it has come to rest."""
+"""The audit of the whole platform: clean beside live traffic, and to the last event when it has come to
+rest."""
 
 import asyncio
 import json
@@ -57,8 +58,8 @@ async def test_an_audit_without_its_database_is_no_clean_audit(platform: Platfor
 async def test_the_report_says_up_to_where_it_looked(running_stack: AnyStack) -> None:
     report = json.loads((await running_stack.tool("inventory", "audit", "--json")).out)
 
-    assert report["cut"]["ends"]["inventory.events"].keys() == {str(number) for number in range(12)}
-    assert report["cut"]["head"] >= report["cut"]["relayed"]
+    assert report["snapshot"]["ends"]["inventory.events"].keys() == {str(number) for number in range(12)}
+    assert report["snapshot"]["head"] >= report["snapshot"]["relayed"]
     assert [check["name"] for check in report["checks"]] == [
         "store → topic",
         "store",

@@ -12,14 +12,14 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from chassis.ids import new_id
-from infra.board.actions import Actions
-from infra.board.document import ParkedErrors
-from infra.board.door import Door
-from infra.board.requests import Action, Listed, Redrive, Requests
+from board.actions import Actions
+from board.auth import OperatorAuth
+from board.document import ParkedErrors
+from board.requests import Action, Listed, Redrive, Requests
+from millrace.domain.ids import new_id
 from tests.board_pages import DESK, PHONE, assert_clean, opened
 from tests.unit import board_examples as examples
-from tests.unit.board_eyes import Shown, serving
+from tests.unit.board_poller import Shown, serving
 
 TOKEN = "an operator's token,-as-long-as-one-has-to-be".replace(" ", "-")
 CONSUMER = "notification-service.requests"
@@ -27,7 +27,8 @@ EVIL = "<img src=x onerror=\"document.title='pwned'\">"
 
 
 class Service(Requests):
-    """A service that carries out at once what it is asked, when it is there: one stream flows again, the other fails."""
+    """A service that carries out at once what it is asked, when it is there: one stream flows again, the
+    other fails."""
 
     def __init__(self) -> None:
         super().__init__({"notification": ""})
@@ -40,9 +41,16 @@ class Service(Requests):
         made, now = new_id(), datetime.now(UTC)
         about = wanted.model_dump(exclude={"who", "confirmed"})
         self.made[made] = Action(
-            id=made, action="redrive", requested_by=wanted.who, requested_at=now, taken_at=None, takes=0, done_at=None,
-            outcome=None, **about,
-        )  # fmt: skip
+            id=made,
+            action="redrive",
+            requested_by=wanted.who,
+            requested_at=now,
+            taken_at=None,
+            takes=0,
+            done_at=None,
+            outcome=None,
+            **about,
+        )
         return made
 
     async def one(self, service: str, request: UUID) -> Action | None:
@@ -74,7 +82,7 @@ def service() -> Service:
 
 
 @pytest.fixture
-def eyes() -> Shown:
+def poller() -> Shown:
     shown = Shown()
     trouble = examples.in_trouble()
     other = ParkedErrors(
@@ -85,9 +93,9 @@ def eyes() -> Shown:
 
 
 @pytest.fixture
-async def url(eyes: Shown, service: Service, tmp_path: Path) -> AsyncIterator[str]:
-    actions = Actions(Door(TOKEN), service)
-    async with serving(eyes, tmp_path / "history.sqlite", actions=actions) as url:
+async def url(poller: Shown, service: Service, tmp_path: Path) -> AsyncIterator[str]:
+    actions = Actions(OperatorAuth(TOKEN), service)
+    async with serving(poller, tmp_path / "history.sqlite", actions=actions) as url:
         yield url
 
 
@@ -226,9 +234,9 @@ async def test_what_was_done_is_listed_with_who_and_what(
 
 
 async def test_without_an_operator_token_the_page_says_how_to_have_one(
-    browser: Browser, eyes: Shown, tmp_path: Path
+    browser: Browser, poller: Shown, tmp_path: Path
 ) -> None:
-    async with serving(eyes, tmp_path / "history.sqlite") as url, opened(browser, url) as watched:
+    async with serving(poller, tmp_path / "history.sqlite") as url, opened(browser, url) as watched:
         await watched.page.get_by_role("button", name="Redrive…").click()
         await expect(watched.page.locator("#redrive-said")).to_contain_text("BOARD_OPERATOR_TOKEN")
         await expect(watched.page.get_by_role("button", name="Try it")).to_be_disabled()
@@ -236,9 +244,9 @@ async def test_without_an_operator_token_the_page_says_how_to_have_one(
 
 
 async def test_when_nothing_is_parked_there_is_nothing_to_try(
-    browser: Browser, url: str, eyes: Shown
+    browser: Browser, url: str, poller: Shown
 ) -> None:
-    eyes.board = examples.board()
+    poller.board = examples.board()
     async with opened(browser, url) as watched:
         await watched.page.get_by_role("button", name="Redrive…").click()
         await expect(watched.page.locator("#redrive-said")).to_contain_text("No stream is parked.")
@@ -258,6 +266,9 @@ async def test_the_dialog_fits_the_screen(browser: Browser, url: str, size: tupl
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= size[0]
         assert box["height"] <= size[1]
-        wide = "() => document.getElementById('redrive').scrollWidth - document.getElementById('redrive').clientWidth"
+        wide = (
+            "() => document.getElementById('redrive').scrollWidth -"
+            " document.getElementById('redrive').clientWidth"
+        )
         assert await page.evaluate(wide) <= 0
         assert_clean(watched)

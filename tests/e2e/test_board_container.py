@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from infra.containers.images import Images, build_board_image
-from infra.containers.leftovers import OWNER_LABELS
-from infra.local.component import silent
+from infra.compose.leftovers import PROJECT
+from infra.compose.project import Project
 from infra.topology import SERVICES
 from tests.e2e.test_service_images import CONFINED, docker, run
+from tests.servers import Servers
 from tests.support import eventually
 from tests.unit.test_images import locked
 
@@ -24,18 +24,36 @@ HISTORY = "--tmpfs=/var/lib/board:uid=10001"
 
 
 @pytest.fixture(scope="module")
-def image() -> str:
-    return asyncio.run(build_board_image(Images.from_environment().python, silent))
+def project(servers: Servers) -> Project:
+    return servers.project
+
+
+@pytest.fixture(scope="module")
+def image(project: Project) -> str:
+    asyncio.run(project.build("board"))
+    return project.image("board")
 
 
 @pytest.fixture
-def lonely_board(image: str) -> Iterator[str]:
+def lonely_board(project: Project, image: str) -> Iterator[str]:
     """One that can reach no server."""
-    labels = [f"--label={name}={value}" for name, value in OWNER_LABELS.items()]
+    label = f"--label={PROJECT}={project.name}"
     name = f"lonely-board-{uuid.uuid4().hex[:8]}"
     kafka = "--env=BOARD_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1"
     health = ("--health-interval=1s", "--health-start-period=1s")
-    docker("run", "--detach", f"--name={name}", "--network=none", HISTORY, *labels, *CONFINED, *LOGINS, kafka, *health, image)  # fmt: skip
+    docker(
+        "run",
+        "--detach",
+        f"--name={name}",
+        "--network=none",
+        HISTORY,
+        label,
+        *CONFINED,
+        *LOGINS,
+        kafka,
+        *health,
+        image,
+    )
     yield name
     docker("rm", "--force", "--volumes", name)
 
@@ -50,14 +68,15 @@ def test_the_image_holds_the_board_and_nothing_to_build_or_install_with(image: s
     found = inside(
         image,
         "import json, os, shutil, sys\n"
-        "print(json.dumps({'user': os.getuid(), 'root': os.listdir('/app'), 'infra': os.listdir('/app/infra'),\n"
+        "print(json.dumps({'user': os.getuid(), 'root': os.listdir('/app'),\n"
+        "  'services': [os.listdir(f'/app/{one}') for one in os.listdir('/app') if '_service' in one],\n"
         "  'tools': [t for t in ('cc', 'gcc', 'make', 'uv') if shutil.which(t)],\n"
         "  'installer': os.path.exists(os.path.join(sys.prefix, 'bin', 'pip'))}))",
     )
 
     assert found["user"] == 10001
-    assert set(found["root"]) == {"chassis", "schemas", "infra"}
-    assert set(found["infra"]) - {"__pycache__"} == {"__init__.py", "board"}
+    assert set(found["root"]) == {"millrace", "schemas", "board", *(service.package for service in SERVICES)}
+    assert found["services"] == [["service.toml"]] * len(SERVICES), "it knows them by their manifests"
     assert found["tools"] == []
     assert not found["installer"]
 
@@ -69,7 +88,7 @@ def test_the_image_has_the_locked_packages_and_no_other(image: str) -> None:
         "print(json.dumps({d.name.lower().replace('_', '-').replace('.', '-'): d.version\n"
         "  for d in m.distributions(path=[p for p in __import__('sys').path if '/opt/venv' in p])}))",
     )
-    lock = {name: version for name, (version, _) in locked("infra/board/requirements.lock").items()}
+    lock = {name: version for name, (version, _) in locked("board/requirements.lock").items()}
 
     assert installed.items() <= lock.items()
 
@@ -91,8 +110,9 @@ async def test_a_board_that_sees_nothing_is_healthy_and_says_what_it_cannot_see(
     asked = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/board.json').read().decode())"
     board = json.loads(docker("exec", lonely_board, "python", "-c", asked).stdout)
 
-    assert board["answer"]["state"] == "CANT_SEE"
-    assert board["answer"]["text"].startswith("I have not seen Kafka")
+    assert board["headline"]["state"] == "CANT_SEE"
+    assert board["headline"]["text"].startswith("Kafka, Postgres of order")
+    assert " not seen yet: " in board["headline"]["text"]
     assert not [source["name"] for source in board["sources"] if source["seen"]]
     assert "hunter2" not in json.dumps(board) + docker("logs", lonely_board).stderr
 

@@ -28,7 +28,8 @@ expect.set_options(timeout=10_000)
 
 @asynccontextmanager
 async def watching(browser: Browser, stack: Stack) -> AsyncIterator[Watched]:
-    """The page while all is well. What happens then is seen without a reload; at the end all is well again."""
+    """The page while all is well. What happens then is seen without a reload; at the end all is well
+    again."""
     async with opened(browser, stack.url("board")) as watched:
         await is_well(watched)
         loads = await watched.page.evaluate("() => performance.timeOrigin")
@@ -39,8 +40,8 @@ async def watching(browser: Browser, stack: Stack) -> AsyncIterator[Watched]:
 
 
 async def is_well(watched: Watched) -> None:
-    await expect(watched.page.locator("#answer-state")).to_have_text("up to date", timeout=LONG)
-    await expect(watched.page.locator("#answer")).to_contain_text("All read models are up to date")
+    await expect(watched.page.locator("#headline-state")).to_have_text("up to date", timeout=LONG)
+    await expect(watched.page.locator("#headline")).to_contain_text("All read models are up to date")
 
 
 async def test_orders_move_the_page(browser: Browser, stack: Stack) -> None:
@@ -90,9 +91,9 @@ async def test_a_stopped_consumer_is_framed_named_and_opens_to_its_partitions(
         await stack.stop("inventory")
         order_id = await platform.placed(customer, sku)
 
-        answer, box = watched.page.locator("#answer"), watched.box("reservations", "consumer")
-        await expect(answer).to_contain_text("inventory-service.stock is stopped", timeout=PROMISED)
-        await expect(answer).to_contain_text("reservations is ")
+        answer, box = watched.page.locator("#headline"), watched.box("reservations", "consumer")
+        await expect(answer).to_contain_text("the inventory service does not run", timeout=PROMISED)
+        await expect(answer).to_contain_text("reservations is ", timeout=PROMISED)
         await expect(box).to_have_class(FRAMED)
         await expect(box).to_contain_text("stopped")
         assert "the slowest stage of this path" in (await box.get_attribute("aria-label") or "")
@@ -121,11 +122,11 @@ async def test_without_kafka_the_page_says_so_also_when_it_is_loaded_then(
     async with watching(browser, stack) as watched:
         await stack.stop("kafka")
         try:
-            await expect(watched.page.locator("#answer")).to_contain_text(
-                "I can't see Kafka for ", timeout=PROMISED
+            await expect(watched.page.locator("#headline")).to_contain_text(
+                "Kafka unreachable for ", timeout=PROMISED
             )
             async with opened(browser, stack.url("board")) as fresh:
-                await expect(fresh.page.locator("#answer")).to_contain_text("I can't see Kafka for ")
+                await expect(fresh.page.locator("#headline")).to_contain_text("Kafka unreachable for ")
                 await expect(fresh.page.locator("#notices")).to_contain_text("kafka: can’t see it")
                 await expect(fresh.box("reservations", "consumer")).to_have_class(UNSEEN)
                 # What it can see is as it was.

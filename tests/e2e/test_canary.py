@@ -1,4 +1,5 @@
-"""Canaries on the whole platform: they arrive at the end of every path, and orders go on as if there were none."""
+"""Canaries on the whole platform: they arrive at the end of every path, and orders go on as if there were
+none."""
 
 from collections.abc import AsyncIterator
 
@@ -7,7 +8,7 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from infra.board.document import Board
+from board.document import Board
 from infra.local.home import Home
 from infra.local.stack import Stack
 from infra.topology import Topology, free_topology
@@ -53,7 +54,7 @@ async def test_canaries_arrive_everywhere_and_orders_are_what_they_are(stack: St
                 sample
                 for family in text_string_to_metric_families(text)
                 for sample in family.samples
-                if sample.name == "millrace_probe_roundtrip_seconds"
+                if sample.name == "millrace_canary_roundtrip_seconds"
             ]
             assert len(samples) == PATHS, samples
             return True

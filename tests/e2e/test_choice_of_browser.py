@@ -13,14 +13,22 @@ def collected(**environment: str) -> subprocess.CompletedProcess[str]:
     """What pytest would run without a browser."""
     inherited = {name: value for name, value in os.environ.items() if name != "CI"}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/e2e/test_board_page.py", "tests/unit/test_docs.py", "--collect-only", "-q"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "tests/e2e/test_board_page.py",
+            "tests/unit/test_docs.py",
+            "--collect-only",
+            "-q",
+        ],
         cwd=ROOT,
         env=inherited | {"MILLRACE_TEST_BROWSER": "/nowhere/chromium"} | environment,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-    )  # fmt: skip
+    )
 
 
 def test_without_a_browser_the_other_tests_run_and_one_line_says_what_is_left_out() -> None:

@@ -1,4 +1,5 @@
-"""The passwords and keys of a compose installation: infra/compose/secrets.sh, carried out in the image that compose takes."""
+"""The passwords and keys of a compose installation: infra/compose/secrets.sh, carried out in the image that
+compose takes."""
 
 import subprocess
 from dataclasses import dataclass
@@ -6,9 +7,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from infra.containers.images import Images
+from infra.compose.project import Project
 from infra.local.home import REPOSITORY
-from infra.topology import SERVICES
+from infra.topology import SERVICES, free_topology
 from tests.e2e.test_service_images import docker
 
 pytestmark = pytest.mark.containers
@@ -31,12 +32,21 @@ def made_by(*steps: str) -> list[dict[str, Secret]]:
     """What is in /secrets each time that it is shown, by <directory>/<file>."""
     confined = ("--network=none", "--read-only", "--cap-drop=ALL", "--cap-add=CHOWN", "--user=root")
     script = f"--volume={REPOSITORY}/infra/compose/secrets.sh:/secrets.sh:ro"
-    image = Images.from_environment().postgres
+    image = Project(free_topology()).image("secrets")
     # As root it reads what it gave away, which the step needn't: for the test alone.
     ran: subprocess.CompletedProcess[str] = docker(
-        "run", "--rm", *confined, "--cap-add=DAC_OVERRIDE", "--tmpfs=/secrets:mode=755", "--tmpfs=/var/lib/postgresql/data",
-        script, "--entrypoint=sh", image, "-euc", "; ".join(steps),
-    )  # fmt: skip
+        "run",
+        "--rm",
+        *confined,
+        "--cap-add=DAC_OVERRIDE",
+        "--tmpfs=/secrets:mode=755",
+        "--tmpfs=/var/lib/postgresql/data",
+        script,
+        "--entrypoint=sh",
+        image,
+        "-euc",
+        "; ".join(steps),
+    )
     return [
         {name: Secret(owner, mode, value) for name, owner, mode, value in map(fields, block.splitlines())}
         for block in ran.stdout.split("\n\n")

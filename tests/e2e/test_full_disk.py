@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from infra.containers.stack import ContainerStack
+from infra.compose.stack import ContainerStack
 from tests.e2e.platform import Platform
 
 DATABASE, ROOM = "order_service", "/dev/shm/small"  # memory, in the server's own container
@@ -17,11 +17,11 @@ async def full_disk(stack: ContainerStack) -> AsyncIterator[None]:
     """New tables of the order service are put where nothing fits in any more."""
 
     async def run(script: str) -> None:
-        result = stack.component("postgres-order").definition.exec(["sh", "-c", script])
-        assert result.exit_code in (0, 1), result.output  # 1: dd, which is to fill it
+        ran = await stack.execute("postgres-order", "sh", "-c", script)
+        assert ran.code in (0, 1), ran.err  # 1: dd, which is to fill it
 
     async with await psycopg.AsyncConnection.connect(stack.database_url("order"), autocommit=True) as owner:
-        await run(f"mkdir {ROOM} && chown postgres {ROOM}")
+        await run(f"mkdir {ROOM}")
         await owner.execute(f"CREATE TABLESPACE small LOCATION '{ROOM}'".encode())
         await owner.execute("GRANT CREATE ON TABLESPACE small TO millrace_owner")
         await owner.execute(f"ALTER DATABASE {DATABASE} SET default_tablespace = small".encode())

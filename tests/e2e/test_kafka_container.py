@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from chassis.topics import Topic, ensure_topics
-from infra.containers.kafka import STARTED, KafkaContainer
+from millrace.kafka.topics import Topic, ensure_topics
+from tests.kafka_container import STARTED, KafkaContainer
 
 pytestmark = pytest.mark.containers
 

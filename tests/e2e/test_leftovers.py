@@ -2,45 +2,80 @@
 
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 
-import docker
 import pytest
-from docker.models.networks import Network
+from docker import DockerClient
 
-from infra.containers.leftovers import OWNER, OWNER_LABELS, remove_leftovers
+from infra.compose.engine import connect
+from infra.compose.leftovers import PROJECT, remove, remove_images, remove_leftovers, unused_name
+from infra.compose.project import Project
+from infra.topology import free_topology
+from tests.e2e.test_service_images import docker
 
 pytestmark = pytest.mark.containers
 
 
 @pytest.fixture
-def engine() -> Iterator[docker.DockerClient]:
-    engine = docker.from_env()
+def engine() -> Iterator[DockerClient]:
+    engine = connect()
     yield engine
     engine.close()
 
 
 @pytest.fixture
-def networks(engine: docker.DockerClient) -> Iterator[dict[str, Network]]:
-    """One that a dead process owned, and one of this process."""
+def projects(engine: DockerClient) -> Iterator[tuple[str, str]]:
+    """One that a dead process owned, and one of this process; each with one thing of every kind."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    owners = {"dead": OWNER_LABELS | {OWNER: str(dead.pid)}, "living": OWNER_LABELS}
-    created = {
-        whose: engine.networks.create(f"leftover-{uuid.uuid4().hex}", labels=labels)
-        for whose, labels in owners.items()
+    names = unused_name(dead.pid), unused_name()
+    for name in names:
+        make_belongings(engine, name)
+    yield names
+    for name in names:
+        remove(engine, name)
+        remove_images(engine, name)
+
+
+def make_belongings(engine: DockerClient, project: str) -> None:
+    labels, image = {PROJECT: project}, Project(free_topology()).image("postgres-order")
+    engine.networks.create(project, labels=labels)
+    engine.volumes.create(project, labels=labels)
+    label, mount = f"--label={PROJECT}={project}", f"--volume={project}:/data"
+    docker(
+        "create", f"--name={project}", label, f"--network={project}", mount, image
+    )  # pulls the image if need be
+    engine.images.get(image).tag("millrace/leftover", project)
+
+
+def belongings(engine: DockerClient, project: str) -> list[str]:
+    """The kinds of things that the project has in the engine."""
+    labelled = {"label": f"{PROJECT}={project}"}
+    found = {
+        "container": engine.containers.list(all=True, filters=labelled),
+        "network": engine.networks.list(filters=labelled),
+        "volume": engine.volumes.list(filters=labelled),
+        "image": engine.images.list(f"millrace/leftover:{project}"),
     }
-    yield created
-    for network in engine.networks.list(names=[network.name for network in created.values()]):
-        network.remove()
+    return [kind for kind, things in found.items() if things]
 
 
-def test_only_what_a_dead_process_owned_is_removed(
-    engine: docker.DockerClient, networks: dict[str, Network]
-) -> None:
+def test_only_what_a_dead_process_owned_is_removed(engine: DockerClient, projects: tuple[str, str]) -> None:
+    dead, living = projects
+
     remove_leftovers(engine)
 
-    left = {network.id for network in engine.networks.list()}
-    assert networks["dead"].id not in left
-    assert networks["living"].id in left
+    assert belongings(engine, dead) == []
+    assert belongings(engine, living) == ["container", "network", "volume", "image"]
+
+
+def test_an_image_that_is_left_is_enough_to_find_what_a_dead_process_owned(
+    engine: DockerClient, projects: tuple[str, str]
+) -> None:
+    dead, _ = projects
+    remove(engine, dead)
+    assert belongings(engine, dead) == ["image"]
+
+    remove_leftovers(engine)
+
+    assert belongings(engine, dead) == []

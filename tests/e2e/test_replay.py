@@ -80,7 +80,7 @@ async def test_the_runbook_for_a_read_model_that_is_wrong(
     checked = await carry_out(running_stack, CHECK, "--json")
     assert checked.code == 0, checked
     outcome = json.loads(checked.out.splitlines()[-1])["outcome"]
-    assert (outcome["comparison"]["equal"], outcome["switched"]) == (True, True)
+    assert (outcome["comparison"]["equal"], outcome["live"]) == (True, True)
 
     assert (await carry_out(running_stack, GO_BACK)).code == 0
     await shipped(platform)  # and orders flow
@@ -95,6 +95,6 @@ async def test_a_read_model_fed_by_kafka_is_rebuilt_while_orders_flow(
     rebuilt = await running_stack.tool("order", "replay", "rebuild", "catalogue", "--verify", "--json")
 
     assert rebuilt.code == 0, rebuilt
-    assert json.loads(rebuilt.out.splitlines()[-1])["outcome"]["switched"]
+    assert json.loads(rebuilt.out.splitlines()[-1])["outcome"]["live"]
     await platform.placed(customer, sku)
     await platform.placed(customer, await platform.list_product(stock=1))  # it hears of new products

@@ -1,6 +1,5 @@
 """The services' images, as somebody meets them who only has `docker run`."""
 
-import asyncio
 import json
 import shutil
 import subprocess
@@ -11,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from infra.containers.images import Images, build_service_image
-from infra.containers.leftovers import OWNER_LABELS
-from infra.local.component import silent
+from infra.compose.leftovers import PROJECT
+from infra.compose.project import Project
 from infra.local.home import REPOSITORY
-from infra.topology import SERVICES, Service
+from infra.topology import SERVICES
+from millrace.manifest import Manifest
+from tests.servers import Servers
 from tests.support import eventually
 from tests.unit.test_images import locked
 
@@ -45,16 +45,19 @@ def inside(image: str, program: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def images() -> dict[str, str]:
-    """The image of each service, by its id; they were built for the stack, so this takes a second."""
-    python = Images.from_environment().python
-    return {service.name: asyncio.run(build_service_image(service, python, silent)) for service in SERVICES}
+def project(servers: Servers) -> Project:
+    return servers.project
+
+
+@pytest.fixture(scope="module")
+def images(project: Project) -> dict[str, str]:
+    """The image of each service; they were built for the stack."""
+    return {service.name: project.image(service.name) for service in SERVICES}
 
 
 @pytest.fixture
-def lonely_service(images: dict[str, str]) -> Iterator[str]:
+def lonely_service(project: Project, images: dict[str, str]) -> Iterator[str]:
     """An order service without a database and without Kafka."""
-    labels = [f"--label={name}={value}" for name, value in OWNER_LABELS.items()]
     name = f"lonely-{uuid.uuid4().hex[:8]}"
     settings = (f"--env=ORDER_DATABASE_URL={NOWHERE}", "--env=ORDER_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1")
     health = ("--health-interval=1s", "--health-retries=1", "--health-start-period=1s")
@@ -63,7 +66,7 @@ def lonely_service(images: dict[str, str]) -> Iterator[str]:
         "--detach",
         f"--name={name}",
         "--network=none",
-        *labels,
+        f"--label={PROJECT}={project.name}",
         *CONFINED,
         *settings,
         *health,
@@ -86,7 +89,7 @@ async def says(container: str, text: str) -> str:
 
 @each_service
 def test_an_image_holds_its_service_and_nothing_to_build_or_install_with(
-    images: dict[str, str], service: Service
+    images: dict[str, str], service: Manifest
 ) -> None:
     found = inside(
         images[service.name],
@@ -98,14 +101,14 @@ def test_an_image_holds_its_service_and_nothing_to_build_or_install_with(
     )
 
     assert found["user"] == 10001
-    assert set(found["root"]) == {"chassis", "schemas", service.package}
+    assert set(found["root"]) == {"millrace", "schemas", service.package}
     assert found["tools"] == []
     assert not found["installer"]
     assert found["leftovers"] == []
 
 
 @each_service
-def test_an_image_has_the_locked_packages_and_no_other(images: dict[str, str], service: Service) -> None:
+def test_an_image_has_the_locked_packages_and_no_other(images: dict[str, str], service: Manifest) -> None:
     installed = inside(
         images[service.name],
         "import json, importlib.metadata as m\n"
@@ -120,7 +123,7 @@ def test_an_image_has_the_locked_packages_and_no_other(images: dict[str, str], s
 
 @each_service
 def test_a_setting_that_is_missing_ends_the_container_at_once_with_a_line_that_names_it(
-    images: dict[str, str], service: Service
+    images: dict[str, str], service: Manifest
 ) -> None:
     ran = run(images[service.name])
     missing = ["DATABASE_URL", *service.secrets]
@@ -157,15 +160,15 @@ async def test_a_service_that_is_told_to_stop_ends_in_time_by_itself(lonely_serv
 
 
 async def test_a_change_of_code_reuses_the_layer_of_the_packages(
-    images: dict[str, str], tmp_path: Path
+    project: Project, images: dict[str, str], tmp_path: Path
 ) -> None:
-    for name in (".dockerignore", "chassis", "schemas", "order_service", "infra/images"):
+    for name in (".dockerignore", "millrace", "schemas", "order_service", "infra/images"):
         source, copy = REPOSITORY / name, tmp_path / name
         shutil.copytree(source, copy) if source.is_dir() else shutil.copy2(source, copy)
     with (tmp_path / "order_service" / "app.py").open("a") as app:
         app.write("\nCHANGED = True\n")
     id_file = tmp_path / "id"
-    python = f"PYTHON_IMAGE={Images.from_environment().python}"
+    python = f"PYTHON_IMAGE={project.services['order']['build']['args']['PYTHON_IMAGE']}"
     arguments = (
         "--file",
         f"{tmp_path}/order_service/Dockerfile",

@@ -1,4 +1,5 @@
-"""Time travel on the running platform: every aggregate that an order touches, told by the service that has it."""
+"""Time travel on the running platform: every aggregate that an order touches, told by the service that has
+it."""
 
 import json
 from typing import Any

@@ -1,4 +1,5 @@
-"""Two services for audits: one writes a topic, the other (which is audited) hears it and echoes every event."""
+"""Two services for audits: one writes a topic, the other (which is audited) hears it and echoes every
+event."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -8,28 +9,30 @@ from typing import Any, LiteralString
 import psycopg
 from aiokafka import AIOKafkaProducer
 
-from chassis.audit.audit import run_audit
-from chassis.audit.findings import Finding, Report, Severity, violation
-from chassis.audit.invariants import Invariant, Place
-from chassis.consumer import Consumer, handler_for
-from chassis.database import Connection
-from chassis.decider import Decider
-from chassis.definition import Feed, Listener, ServiceDefinition
-from chassis.events import DomainEvent, RecordedEvent
-from chassis.loop_worker import LoopWorker
-from chassis.projector import Projector
-from chassis.read_model import ReadModel
-from chassis.relay import Relay
-from chassis.settings import ServiceSettings
-from chassis.topics import Topic
-from chassis.unit_of_work import UnitOfWork
 from infra.testing import KafkaServer, PostgresServer, unique
+from millrace.application.reactions import Reactions
+from millrace.application.unit_of_work import UnitOfWork
+from millrace.consumer import Begins, Subscription
+from millrace.domain.decider import Decider
+from millrace.domain.events import DomainEvent, RecordedEvent
+from millrace.kafka.topics import Topic
+from millrace.operations.audit.audit import run_audit
+from millrace.operations.audit.findings import Finding, Report, Severity, violation
+from millrace.operations.audit.invariants import Invariant, Place
+from millrace.operations.definition import ServiceDefinition
+from millrace.postgres.database import Connection
+from millrace.process.settings import ServiceSettings
+from millrace.read_models.model import ReadModel
+from millrace.read_models.projector import Projector
+from millrace.relay import Relay
+from millrace.runtime.loop_worker import LoopWorker
 from tests.integration.store_kit import REGISTRY, SOURCE, Counted, StoreKit, open_store_kit
 from tests.support import eventually
 
 PARTITIONS = 3
 _ADD: LiteralString = """
-    INSERT INTO totals AS t SELECT stream_id, sum(n) FROM unnest(%s::text[], %s::int[]) AS e(stream_id, n) GROUP BY 1
+    INSERT INTO totals AS t SELECT stream_id, sum(n) FROM unnest(%s::text[], %s::int[]) AS e(stream_id, n)
+        GROUP BY 1
     ON CONFLICT (stream_id) DO UPDATE SET total = t.total + excluded.total
 """
 
@@ -66,7 +69,7 @@ class EveryEventIsEchoed(Invariant):
     name = "echoes"
 
     def __init__(self, consumer: str) -> None:
-        self.listens = consumer
+        self.listens = (consumer,)
         self._echoes: dict[str, int] = {}
 
     def apply(self, recorded: RecordedEvent) -> Iterable[Finding]:
@@ -96,18 +99,25 @@ class AuditKit:
     @property
     def definition(self) -> ServiceDefinition:
         """What is audited."""
+        return self._definition("history")
+
+    def _definition(self, begins: Begins) -> ServiceDefinition:
         return ServiceDefinition(
-            name="echo-service",
+            name=f"{self.name}-service",
             topic=self.own,
             registry=REGISTRY,
-            feeds=[
-                Feed(Totals(), REGISTRY),
-                Feed(HeardTotals(), REGISTRY, (self.heard,), consumer=f"{self.name}.heard"),
+            projected=[Totals()],
+            subscriptions=[
+                Subscription(self._echoes(), {self.heard: REGISTRY}, begins=begins),
+                Subscription(HeardTotals(), {self.heard: REGISTRY}),
             ],
-            streams=[],
-            listeners=[Listener(self.name, REGISTRY, (self.heard,), frozenset({"Counted"}))],
             invariants=lambda _settings: [EveryEventIsEchoed(self.name)],
         )
+
+    @property
+    def feeding(self) -> str:
+        """The name of the consumer that feeds its read model."""
+        return f"{self.definition.name}.{HeardTotals().schema}"
 
     @property
     def settings(self) -> ServiceSettings:
@@ -131,10 +141,16 @@ class AuditKit:
             Projector(self.service.store, Totals(), self.service.pool),
         ]
 
-    def hearing(self) -> list[LoopWorker]:
+    def hearing(self, begins: Begins = "history") -> list[LoopWorker]:
         """What the audited service does with what the speaker writes."""
-        pool, store, servers = self.service.pool, self.service.store, self.kafka.bootstrap_servers
+        return [
+            *self._definition(begins).build_consumers(self.service.pool, self.service.store, self.settings)
+        ]
 
+    def _echoes(self) -> Reactions[int, int]:
+        reactions = Reactions(self.name, ECHO)
+
+        @reactions.batch(Counted)
         async def echo(batch: Sequence[RecordedEvent], unit: UnitOfWork) -> None:
             await unit.load(ECHO, {f"echo-{recorded.stream_id}" for recorded in batch})
             for recorded in batch:
@@ -144,15 +160,19 @@ class AuditKit:
                     raise KeyError(f"no echo of {event.n}")
                 await unit.execute(ECHO, f"echo-{recorded.stream_id}", event.n, recorded)
 
-        feed = handler_for(HeardTotals())
-        return [
-            Consumer(self.name, [self.heard], REGISTRY, echo, pool, store, bootstrap_servers=servers),
-            Consumer(f"{self.name}.heard", [self.heard], REGISTRY, feed, pool, bootstrap_servers=servers),
-        ]
+        return reactions
 
     def _relay(self, kit: StoreKit, topic: Topic) -> Relay:
         servers = self.kafka.bootstrap_servers
-        return Relay(kit.pool, kit.database.service, kit.store, topic, SOURCE, servers)
+        source = self.definition.source if topic == self.own else SOURCE
+        return Relay(
+            pool=kit.pool,
+            url=kit.database.service,
+            store=kit.store,
+            topic=topic,
+            source=source,
+            bootstrap_servers=servers,
+        )
 
     async def speaker_is_relayed(self) -> bool:
         """Whether everything that the speaker wrote is in the topic."""

@@ -1,4 +1,5 @@
-"""A consumer with a handler that can be held, poisoned and watched, and a topic to send it records by hand."""
+"""A consumer with a handler that can be held, poisoned and watched, and a topic to send it records by
+hand."""
 
 import asyncio
 import itertools
@@ -14,15 +15,15 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from psycopg import sql
 
-from chassis.backoff import Backoff
-from chassis.consumer import Consumer
-from chassis.decider import Decider
-from chassis.events import DomainEvent, Metadata, RecordedEvent
-from chassis.read_model import ReadModel
-from chassis.record import to_record
-from chassis.topics import Topic
-from chassis.unit_of_work import UnitOfWork
 from infra.testing import DatabaseUrls, KafkaServer, unique
+from millrace.application.unit_of_work import UnitOfWork
+from millrace.consumer import Consumer
+from millrace.domain.decider import Decider
+from millrace.domain.events import DomainEvent, Metadata, RecordedEvent
+from millrace.kafka.record import to_record
+from millrace.kafka.topics import Topic
+from millrace.read_models.model import ReadModel
+from millrace.runtime.backoff import Backoff
 from tests.integration.store_kit import REGISTRY, SOURCE, Counted, StoreKit, open_store_kit
 from tests.support import eventually
 
@@ -62,7 +63,8 @@ class Recorder:
         numbers = [event.n for _, event in events if isinstance(event, Counted)]
         self.batches.append([(one.stream_id, one.version) for one in batch])
         await unit.connection.execute(
-            "INSERT INTO applied (stream_id, version, n) SELECT * FROM unnest(%s::text[], %s::int[], %s::int[])",
+            "INSERT INTO applied (stream_id, version, n) SELECT * FROM unnest(%s::text[], %s::int[],"
+            " %s::int[])",
             ([one.stream_id for one in batch], [one.version for one in batch], numbers),
         )
         await unit.load(ECHO, {f"echo-{one.stream_id}" for one in batch})
@@ -87,20 +89,21 @@ class ConsumerKit(StoreKit):
     recorder: Recorder = field(default_factory=Recorder)
     epoch: UUID = field(default_factory=uuid4)
     positions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    stored: dict[tuple[str, int], tuple[int, UUID]] = field(default_factory=dict)
+    """Stream and version -> position and id: what the store behind the topic has."""
 
     def consumer(self, **options: Any) -> Consumer:
         """A member of the group."""
         arguments: dict[str, Any] = {
-            "topics": [self.topic],
+            "sources": {self.topic: REGISTRY},
             "handler": self.recorder,
-            "registry": REGISTRY,
             "store": self.store,
-            "backoff": Backoff(0.01, 0.1),
+            "backoff": Backoff(initial=0.01, maximum=0.1),
             "blocked_retry": 0.1,
         }
         arguments |= options
         return Consumer(
-            self.name,
+            name=self.name,
             pool=self.pool,
             bootstrap_servers=self.kafka.bootstrap_servers,
             **arguments,
@@ -109,12 +112,19 @@ class ConsumerKit(StoreKit):
     def record(
         self, stream_id: str, version: int, n: int = 0, *, generation: int = 1, **headers: Any
     ) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
-        """Key, value and headers of an event; `headers` (bytes) replace some, None takes one away."""
+        """Key, value and headers of an event; `headers` (bytes) replace some, None takes one away.
+
+        The same version again is the same event.
+        """
+        for earlier in range(1, version + 1):  # also those that are not sent have their positions
+            if (stream_id, earlier) not in self.stored:
+                self.stored[stream_id, earlier] = next(self.positions), uuid4()
+        position, event_id = self.stored[stream_id, version]
         event = RecordedEvent(
-            position=next(self.positions),
+            position=position,
             stream_id=stream_id,
             version=version,
-            event_id=uuid4(),
+            event_id=event_id,
             event_type="Counted",
             schema_version=1,
             data=Counted(n=n).to_json(),
@@ -159,6 +169,11 @@ class ConsumerKit(StoreKit):
 
     async def effects(self, expected: Mapping[str, Sequence[int]], within: float = 20.0) -> None:
         """Waits for exactly these effects, and that they agree: rows and appended events."""
+        await self.eventually_applied(expected, within)
+        assert await self.echoed() == {stream: list(versions) for stream, versions in expected.items()}
+
+    async def eventually_applied(self, expected: Mapping[str, Sequence[int]], within: float = 20.0) -> None:
+        """Waits for exactly these effects in rows."""
         wanted = {stream: list(versions) for stream, versions in expected.items()}
 
         async def complete() -> bool:
@@ -166,7 +181,6 @@ class ConsumerKit(StoreKit):
             return True
 
         await eventually(complete, within, f"effects {wanted}")
-        assert await self.echoed() == wanted
 
     async def committed(self) -> dict[int, int]:
         """Partition -> the group's committed offset; those without one are left out."""

@@ -1,39 +1,43 @@
-"""Inventory on a real Postgres, without Kafka: store, projector and HTTP door, for tests."""
+"""The words of inventory's tests: stocked, product, reservations."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
-from chassis.commands import CommandContext
-from chassis.database import Pool, open_pool
-from chassis.events import DomainEvent
-from chassis.migrations import migrate
-from chassis.projector import Projector
-from chassis.reading import open_reading_pool
-from chassis.store import EventStore
 from infra.testing import DatabaseUrls
-from inventory_service.app import http_app
+from inventory_service.app import service
 from inventory_service.commands import ProductCommands
 from inventory_service.domain import PRODUCT, Product
 from inventory_service.http import InventoryResources
-from inventory_service.queries import StockQueries
-from inventory_service.read_models.stock import Stock
-from schemas.events.inventory import INVENTORY_EVENTS, product_stream
+from inventory_service.settings import InventorySettings
+from millrace.application.commands import CommandContext
+from millrace.domain.events import DomainEvent
+from millrace.store import EventStore
+from millrace.testing import ServiceInTest, in_test
+from schemas.events.inventory import product_stream
 from schemas.money import Money
-from tests.integration.store_kit import running
 
 
 @dataclass(frozen=True)
 class Room:
     """What a test needs to work in it."""
 
-    pool: Pool
-    store: EventStore
-    commands: ProductCommands
-    queries: StockQueries
-    http: httpx.AsyncClient
+    app: ServiceInTest[InventorySettings, InventoryResources]
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        return self.app.http
+
+    @property
+    def store(self) -> EventStore:
+        return self.app.store
+
+    @property
+    def commands(self) -> ProductCommands:
+        return self.app.resources.commands
 
     async def stocked(self, sku: str, quantity: int) -> None:
         """A listed product with so many units on hand."""
@@ -56,22 +60,7 @@ class Room:
 
 
 @asynccontextmanager
-async def open_room(database: DatabaseUrls) -> AsyncIterator[Room]:
-    """A migrated database with everything on it that needs no Kafka; the projector runs."""
-    await migrate(database.migrator, [], [Stock()])
-    async with (
-        open_pool(database.service, name="test", max_size=6) as pool,
-        open_reading_pool(
-            database.service, name="test-queries", max_size=2, read_models=[Stock()]
-        ) as reading,
-        EventStore(pool, INVENTORY_EVENTS) as store,
-    ):
-        projector = Projector(store, Stock(), pool)
-        queries, commands = StockQueries(reading), ProductCommands(store)
-        app = http_app(InventoryResources(commands, queries, store, projector.projected))
-        transport = httpx.ASGITransport(app)
-        async with (
-            running(projector),
-            httpx.AsyncClient(transport=transport, base_url="http://inventory") as http,
-        ):
-            yield Room(pool, store, commands, queries, http)
+async def open_room(database: DatabaseUrls, **options: Any) -> AsyncIterator[Room]:
+    """Inventory on a fresh database; `options` as in_test has them."""
+    async with in_test(service, database, **options) as app:
+        yield Room(app)

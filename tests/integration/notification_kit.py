@@ -14,30 +14,25 @@ from uuid import UUID
 import psycopg
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from chassis.backoff import Backoff
-from chassis.commands import CommandContext, CommandHandler
-from chassis.database import open_pool
-from chassis.ids import new_id
-from chassis.migrations import migrate
-from chassis.projector import Projector
-from chassis.reading import open_reading_pool
-from chassis.rpc.channel import open_channel
-from chassis.store import EventStore
-from chassis.wakeup import shared_wakeup
 from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls
+from millrace.application.commands import CommandContext, CommandHandler
+from millrace.domain.ids import new_id
+from millrace.postgres.lease import LEASE
+from millrace.runtime.backoff import Backoff
+from millrace.store import EventStore
+from millrace.testing import ServiceInTest, eventually, in_test
+from notification_service.app import service
 from notification_service.breaker import Breaker
-from notification_service.contacts import Contacts
 from notification_service.delivery import Delivery
 from notification_service.dispatch import Pace
 from notification_service.domain import NOTIFICATION, RequestNotification, notification_id
+from notification_service.http import NotificationResources
 from notification_service.mailer import Mailer
-from notification_service.queries import NotificationQueries, NotificationRow
-from notification_service.read_models.notifications import Notifications
+from notification_service.read_models.notifications import NotificationRow, Notifications
 from notification_service.sender import Sender
-from schemas.events.notifications import NOTIFICATION_EVENTS, NotificationKind, notification_stream
-from tests.integration.service_kit import running
-from tests.support import eventually
+from notification_service.settings import NotificationSettings
+from schemas.events.notifications import NotificationKind, notification_stream
 
 
 @dataclass(frozen=True)
@@ -62,9 +57,9 @@ class Mail:
 class MailServer:
     """A real SMTP server that can be stopped and started again on its port.
 
-    `replies`: what to say to RCPT for an address instead of yes, one reply after the other. While `gate` is not
-    set, messages with `gated` in their subject wait for their answer. `hang_up` many messages are taken, then the connection
-    is cut without an answer.
+    `replies`: what to say to RCPT for an address instead of yes, one reply after the other. While `gate` is
+    not set, messages with `gated` in their subject wait for their answer. `verdicts`: as `replies`, to the
+    message itself. Of a message to one of `unanswered` the connection is cut after it was taken.
     """
 
     def __init__(self) -> None:
@@ -73,7 +68,8 @@ class MailServer:
         self.replies: dict[str, list[str]] = {}
         self.received = 0
         self.connections = 0
-        self.hang_up = 0
+        self.verdicts: dict[str, list[str]] = {}
+        self.unanswered: set[str] = set()
         self.gated = ""
         self.gate = asyncio.Event()
         self.gate.set()
@@ -117,9 +113,11 @@ class MailServer:
         message = message_from_bytes(content, policy=policy.default)
         if self.gated in str(message["Subject"]):
             await self.gate.wait()
-        self.mails += [Mail(recipient, message) for recipient in envelope.rcpt_tos]
-        if self.hang_up:
-            self.hang_up -= 1
+        (recipient,) = envelope.rcpt_tos
+        if verdicts := self.verdicts.get(recipient):
+            return verdicts.pop(0)
+        self.mails.append(Mail(recipient, message))
+        if recipient in self.unanswered:
             _cut(server)
         return "250 OK"
 
@@ -132,14 +130,12 @@ def _cut(session: SMTP) -> None:
 
 @dataclass(frozen=True)
 class Rig:
-    """A notification service without its doors: store, read model and senders, on its own database."""
+    """A notification service that sends nothing by itself: senders are the test's."""
 
     database: DatabaseUrls
+    app: ServiceInTest[NotificationSettings, NotificationResources]
     store: EventStore
-    queries: NotificationQueries
-    projector: Projector
     mail: MailServer
-    delivery: Delivery
 
     async def request(
         self, customer: UUID, kind: NotificationKind = "order_created", order: UUID | None = None
@@ -153,19 +149,27 @@ class Rig:
         return this
 
     def sender(
-        self, *, breaker: Breaker | None = None, pace: Pace | None = None, look_again: float = 0.05
+        self,
+        *,
+        breaker: Breaker | None = None,
+        pace: Pace | None = None,
+        look_again: float = 0.05,
+        lease: float = LEASE,
+        port: int | None = None,
     ) -> Sender:
         """A sender whose pauses fit a test."""
         return Sender(
-            self.database.service,
-            self.store,
-            self.queries,
-            self.delivery,
-            partial(Mailer, "127.0.0.1", self.mail.port),
-            projected=self.projector.projected,
+            url=self.database.service,
+            store=self.store,
+            queries=self.app.resources.queries,
+            delivery=Delivery(self.app.resources.contacts, "Shop <shop@example.com>"),
+            mailer=partial(Mailer, "127.0.0.1", port or self.mail.port, timeout=2.0, final_timeout=10.0),
+            projected=self.app.run.projected(Notifications),
             breaker=breaker or Breaker(Backoff(initial=0.02, maximum=0.1)),
             pace=pace or Pace(recipient_initial=0.001, recipient_maximum=0.01),
             look_again=look_again,
+            probe_every=look_again,
+            lease=lease,
         )
 
     async def events(self, this: UUID) -> list[str]:
@@ -185,7 +189,9 @@ class Rig:
         """The read model's row, once it has that status."""
 
         async def look() -> NotificationRow | None:
-            rows = await self.queries.notifications(order_id=None, customer_id=None, before=2**62, limit=1000)
+            rows = await self.app.resources.queries.notifications(
+                order_id=None, customer_id=None, before=2**62, limit=1000
+            )
             return next((row for row in rows if row.notification_id == this and row.status == status), None)
 
         return cast(NotificationRow, await eventually(look, within=15, what=f"{this} is {status}"))
@@ -200,21 +206,9 @@ class Rig:
 
 @asynccontextmanager
 async def notification_rig(database: DatabaseUrls, users_target: str) -> AsyncIterator[Rig]:
-    """The rig with its database migrated, its projector and its mail server running; senders are the test's."""
-    await migrate(database.migrator, [], [Notifications()])
+    """The rig with its mail server."""
     mail = MailServer()
     await mail.start()
-    async with (
-        open_pool(database.service, name="rig", max_size=8) as pool,
-        open_reading_pool(
-            database.service, name="rig-queries", max_size=4, read_models=[Notifications()]
-        ) as reading,
-        shared_wakeup(database.service) as wakeup,
-        open_channel(users_target, timeout=3.0) as channel,
-        EventStore(pool, NOTIFICATION_EVENTS, wakeup=wakeup) as store,
-    ):
-        projector = Projector(store, Notifications(), pool)
-        delivery = Delivery(Contacts(channel), "Shop <shop@example.com>")
-        async with running([projector]):
-            yield Rig(database, store, NotificationQueries(reading), projector, mail, delivery)
+    async with in_test(service, database, without=[Sender.name], user_grpc_target=users_target) as app:
+        yield Rig(database, app, app.store, mail)
     await mail.stop()

@@ -1,4 +1,4 @@
-"""The order service on a real Postgres, without Kafka: store, projector and HTTP door, for tests.
+"""The words of the order service's tests: sell, place, decide.
 
 Inventory is a real gRPC server on a port of its own that knows what a test tells it.
 """
@@ -14,29 +14,22 @@ from uuid import UUID, uuid4
 import grpc
 import httpx
 
-from chassis.commands import CommandContext, CommandHandler
-from chassis.database import Pool, open_pool
-from chassis.events import DomainEvent, Metadata, RecordedEvent
-from chassis.ids import new_id
-from chassis.migrations import migrate
-from chassis.projector import Projector
-from chassis.reading import open_reading_pool
-from chassis.rpc.channel import open_channel
-from chassis.rpc.server import GrpcServer
-from chassis.store import EventStore
-from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls
-from order_service.app import CATALOGUE_MODEL, ORDERS_MODEL, http_app
-from order_service.commands import OrderCommands
+from millrace.application.commands import CommandContext, CommandHandler
+from millrace.domain.events import DomainEvent, Metadata, RecordedEvent
+from millrace.domain.ids import new_id
+from millrace.rpc.server import GrpcServer
+from millrace.store import EventStore
+from millrace.testing import ServiceInTest, eventually, in_test, running
+from order_service.app import service
 from order_service.domain import ORDER, Command, Order
 from order_service.http import OrderResources
-from order_service.prices import Prices
-from order_service.queries import CatalogueQueries, OrderHistory, OrderQueries
+from order_service.read_models.catalogue import Catalogue
+from order_service.settings import OrderSettings
 from schemas.events.inventory import INVENTORY_EVENTS, PriceChanged, product_stream
 from schemas.events.orders import ORDER_EVENTS, order_stream
 from schemas.grpc import inventory_pb2, inventory_pb2_grpc
 from schemas.money import Money
-from tests.integration.service_kit import running
 
 OPERATOR = {"X-Operator-Id": "olga"}
 
@@ -78,21 +71,25 @@ class SomeInventory(inventory_pb2_grpc.InventoryServicer):
 class Room:
     """What a test needs to work in it."""
 
-    pool: Pool
-    store: EventStore
-    queries: OrderQueries
-    prices: Prices
+    app: ServiceInTest[OrderSettings, OrderResources]
     inventory: SomeInventory
     inventory_server: GrpcServer
-    http: httpx.AsyncClient
     customer: UUID = field(default_factory=uuid4)
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        return self.app.http
+
+    @property
+    def store(self) -> EventStore:
+        return self.app.store
 
     async def sell(self, sku: str, amount: int, currency: str = "EUR") -> None:
         """The catalogue knows `sku` at this price from now on."""
         event = PriceChanged(sku=sku, price=Money(amount=amount, currency=currency))
-        async with self.pool.connection() as connection, connection.transaction():
-            await connection.execute(f"SET LOCAL search_path TO {CATALOGUE_MODEL.schema}".encode())
-            await CATALOGUE_MODEL.apply(connection, [recorded(product_stream(sku), event)])
+        async with self.app.pool.connection() as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL search_path TO {Catalogue().schema}".encode())
+            await Catalogue().apply(connection, [recorded(product_stream(sku), event)])
 
     async def place(
         self,
@@ -148,34 +145,22 @@ def recorded(stream_id: str, event: DomainEvent, version: int = 1, position: int
 
 
 @asynccontextmanager
-async def open_room(database: DatabaseUrls) -> AsyncIterator[Room]:
-    """A migrated database with everything running on it that needs no Kafka, and two products on sale."""
-    await migrate(database.migrator, [], [ORDERS_MODEL, CATALOGUE_MODEL])
+async def open_room(database: DatabaseUrls, **options: Any) -> AsyncIterator[Room]:
+    """The order service on a fresh database, beside an inventory that it can ask, and two products on sale.
+
+    `options`: as in_test has them.
+    """
     inventory = SomeInventory()
-    port = free_ports(1)[0]
-    inventory_server = GrpcServer(
+    server = GrpcServer(
         lambda server: inventory_pb2_grpc.add_InventoryServicer_to_server(inventory, server),
         host="127.0.0.1",
-        port=port,
+        port=0,
     )
-    async with (
-        open_pool(database.service, name="test", max_size=4) as pool,
-        open_reading_pool(
-            database.service, name="test-queries", max_size=2, read_models=[ORDERS_MODEL, CATALOGUE_MODEL]
-        ) as reading,
-        EventStore(pool, ORDER_EVENTS) as store,
-        open_channel(f"127.0.0.1:{port}", timeout=1.0) as channel,
-    ):
-        queries, history = OrderQueries(reading), OrderHistory(store)
-        prices = Prices(CatalogueQueries(reading), inventory_pb2_grpc.InventoryStub(channel))
-        projector = Projector(store, ORDERS_MODEL, pool)
-        commands = OrderCommands(store, prices, history)
-        app = http_app(OrderResources(commands, queries, history, projector.projected))
-        async with (
-            running([projector, inventory_server]),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://orders") as http,
-        ):
-            room = Room(pool, store, queries, prices, inventory, inventory_server, http)
+    async with running([server]):
+        await eventually(lambda: server.health().ready, what="inventory listens")
+        target = f"127.0.0.1:{server.port}"
+        async with in_test(service, database, inventory_grpc_target=target, **options) as app:
+            room = Room(app, inventory, server)
             await room.sell("TEA-1", 500)
             await room.sell("MUG-1", 900)
             yield room

@@ -1,7 +1,9 @@
-"""A service with one consumer as a program, whose `parked` commands tests start: `python -m <this> parked ...`.
+"""A service with one consumer as a program, whose `parked` commands tests start: `python -m <this> parked
+...`.
 
-Without arguments it carries out the commands on its standard input (a JSON array of arrays), one after another, and
-prints what became of each. PARKED_CONSUMER and PARKED_TOPIC name the consumer and its topic; its handler fails on the numbers in PARKED_POISON.
+Without arguments it carries out the commands on its standard input (a JSON array of arrays), one after
+another, and prints what became of each. PARKED_CONSUMER and PARKED_TOPIC name the consumer and its topic; its
+handler fails on the numbers in PARKED_POISON.
 """
 
 import json
@@ -14,16 +16,15 @@ import typer
 from pydantic_settings import SettingsConfigDict
 from typer.testing import CliRunner
 
-from chassis.cli import service_cli
-from chassis.consumer import Consumer
-from chassis.database import Pool
-from chassis.definition import Listener, ServiceDefinition
-from chassis.service import Worker
-from chassis.settings import ServiceSettings
-from chassis.store import EventStore
-from chassis.topics import Topic
-from tests.integration.consumer_kit import Recorder
-from tests.integration.store_kit import REGISTRY
+from millrace.application.reactions import Reactions
+from millrace.cli import service_cli
+from millrace.consumer import Subscription
+from millrace.kafka.topics import Topic
+from millrace.operations.definition import ServiceDefinition
+from millrace.process.settings import ServiceSettings
+from millrace.runtime.worker import Worker
+from tests.integration.consumer_kit import ECHO, Recorder
+from tests.integration.store_kit import REGISTRY, Counted
 
 
 class ParkedSettings(ServiceSettings):
@@ -43,17 +44,13 @@ def definition(consumer: str, topic: Topic, poison: set[int]) -> ServiceDefiniti
     recorder = Recorder()
     recorder.poison = poison
 
-    def consumers(pool: Pool, store: EventStore, kafka: str) -> list[Consumer]:
-        return [Consumer(consumer, [topic], REGISTRY, recorder, pool, store, bootstrap_servers=kafka)]
-
+    reactions = Reactions(consumer, ECHO)
+    reactions.batch(Counted)(recorder)
     return ServiceDefinition(
-        "counting-service",
-        Topic("counting.events"),
-        REGISTRY,
-        feeds=[],
-        streams=[],
-        listeners=[Listener(consumer, REGISTRY, (topic,), recorder.handles)],
-        make_consumers=consumers,
+        name="counting-service",
+        topic=Topic("counting.events"),
+        registry=REGISTRY,
+        subscriptions=[Subscription(reactions, {topic: REGISTRY}, begins="history")],
     )
 
 

@@ -12,16 +12,16 @@ from typing import Literal
 from fastapi import FastAPI, Request
 from pydantic_settings import SettingsConfigDict
 
-from chassis.cli import service_cli
-from chassis.definition import ServiceDefinition
-from chassis.events import EventRegistry
-from chassis.http.app import create_app
-from chassis.http.server import HttpServer
-from chassis.logging import get_logger
-from chassis.probe import DatabaseProbe
-from chassis.service import Health, Role, Worker
-from chassis.settings import ServiceSettings
-from chassis.topics import Topic
+from millrace.cli import service_cli
+from millrace.domain.events import EventRegistry
+from millrace.http.app import create_app
+from millrace.http.server import HttpServer
+from millrace.kafka.topics import Topic
+from millrace.operations.definition import ServiceDefinition
+from millrace.process.probe import DatabaseProbe
+from millrace.process.settings import ServiceSettings
+from millrace.runtime.worker import Health, Role, Worker
+from millrace.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
@@ -96,6 +96,6 @@ async def service(settings: SettingsUnderTest) -> AsyncIterator[Sequence[Worker]
 
 if __name__ == "__main__":
     nothing = ServiceDefinition(
-        "tested-service", Topic("tested.events"), EventRegistry([]), feeds=[], streams=[]
+        name="tested-service", topic=Topic("tested.events"), registry=EventRegistry([])
     )
     service_cli(nothing, settings=SettingsUnderTest, service=service)()

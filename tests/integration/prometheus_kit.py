@@ -1,4 +1,5 @@
-"""A real Prometheus for a test: the configuration of infra/prometheus, asked of the test's ports and more often."""
+"""A real Prometheus for a test: the configuration of infra/prometheus, asked of the test's ports and more
+often."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping

@@ -5,10 +5,10 @@ from typing import LiteralString
 
 import psycopg
 
-from chassis.database import Connection
-from chassis.definition import Feed
-from chassis.events import RecordedEvent
-from chassis.read_model import ReadModel
+from millrace.domain.events import RecordedEvent
+from millrace.postgres.database import Connection
+from millrace.read_models.feed import Feed
+from millrace.read_models.model import ReadModel
 from tests.integration.store_kit import REGISTRY, Counted, StoreKit
 from tests.support import eventually
 
@@ -29,8 +29,10 @@ class Totals(ReadModel):
         await connection.execute(
             """
             INSERT INTO totals AS t
-            SELECT stream_id, sum(n), count(*) FROM unnest(%s::text[], %s::int[]) AS e(stream_id, n) GROUP BY 1
-            ON CONFLICT (stream_id) DO UPDATE SET total = t.total + excluded.total, events = t.events + excluded.events
+            SELECT stream_id, sum(n), count(*) FROM unnest(%s::text[], %s::int[]) AS e(stream_id, n)
+                GROUP BY 1
+            ON CONFLICT (stream_id) DO UPDATE SET total = t.total + excluded.total,
+                events = t.events + excluded.events
             """,
             ([event.stream_id for event in events], numbers),
         )
@@ -62,7 +64,8 @@ async def caught_up(kit: StoreKit) -> None:
 
 
 async def many_events(kit: StoreKit, count: int, *, streams: int) -> None:
-    """More events than a batch has, put into the store past the service: appending them would take its time."""
+    """More events than a batch has, put into the store past the service: appending them would take its
+    time."""
     async with await psycopg.AsyncConnection.connect(kit.database.superuser) as owner:
         await owner.execute(
             """

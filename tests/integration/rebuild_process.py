@@ -1,4 +1,5 @@
-"""A service with the read model Totals as a program, whose replay commands tests start and kill: `python -m <this> replay ...`.
+"""A service with the read model Totals as a program, whose replay commands tests start and kill: `python -m
+<this> replay ...`.
 
 REBUILT_HOLD_AT makes the model stop in the middle of a batch from that position on, until it is killed.
 """
@@ -10,14 +11,14 @@ from contextlib import asynccontextmanager
 
 from pydantic_settings import SettingsConfigDict
 
-from chassis.cli import service_cli
-from chassis.database import Connection
-from chassis.definition import Feed, ServiceDefinition
-from chassis.early_stop import obey_sigterm
-from chassis.events import RecordedEvent
-from chassis.service import Worker
-from chassis.settings import ServiceSettings
-from chassis.topics import Topic
+from millrace.cli import service_cli
+from millrace.domain.events import RecordedEvent
+from millrace.kafka.topics import Topic
+from millrace.operations.definition import ServiceDefinition
+from millrace.postgres.database import Connection
+from millrace.process.settings import ServiceSettings
+from millrace.runtime.early_stop import obey_sigterm
+from millrace.runtime.worker import Worker
 from tests.integration.rebuild_kit import Totals
 from tests.integration.store_kit import REGISTRY
 
@@ -40,7 +41,7 @@ class RebuiltSettings(ServiceSettings):
 
 
 DEFINITION = ServiceDefinition(
-    "rebuilt-service", Topic("rebuilt.events"), REGISTRY, feeds=[Feed(HeldTotals(), REGISTRY)], streams=[]
+    name="rebuilt-service", topic=Topic("rebuilt.events"), registry=REGISTRY, projected=[HeldTotals()]
 )
 
 

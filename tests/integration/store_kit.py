@@ -1,25 +1,26 @@
 """A store with events to relay and to project, and a look at what came out in the topic."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from chassis.backoff import Backoff
-from chassis.database import Pool, open_pool
-from chassis.events import DomainEvent, EventRegistry, Metadata, NewEvent
-from chassis.loop_worker import AdaptivePoll, LoopWorker
-from chassis.migrations import migrate
-from chassis.read_model import ReadModel
-from chassis.record import Delivered, from_record
-from chassis.relay import Relay
-from chassis.store import ANY, EventStore, StreamAppend
-from chassis.topics import Topic
 from infra.testing import DatabaseUrls, KafkaServer
+from millrace.domain.events import DomainEvent, EventRegistry, Metadata, NewEvent
+from millrace.kafka.record import Delivered, from_record
+from millrace.kafka.topics import Topic
+from millrace.migrations import migrate
+from millrace.postgres.database import Pool, open_pool
+from millrace.read_models.model import ReadModel
+from millrace.relay import Relay
+from millrace.runtime.backoff import Backoff
+from millrace.runtime.loop_worker import AdaptivePoll, LoopWorker
+from millrace.store import ANY, EventStore, StreamAppend
 from tests.support import eventually
 
 SOURCE = "/counter-service"
@@ -78,14 +79,14 @@ class RelayKit(StoreKit):
     topic: Topic
 
     def relay(self, *, topic: Topic | None = None, **options: Any) -> Relay:
-        options = {"backoff": Backoff(0.02, 0.2)} | options
+        options = {"backoff": Backoff(initial=0.02, maximum=0.2)} | options
         return Relay(
-            self.pool,
-            self.database.service,
-            self.store,
-            topic or self.topic,
-            SOURCE,
-            self.kafka.bootstrap_servers,
+            pool=self.pool,
+            url=self.database.service,
+            store=self.store,
+            topic=topic or self.topic,
+            source=SOURCE,
+            bootstrap_servers=self.kafka.bootstrap_servers,
             **options,
         )
 
@@ -107,10 +108,10 @@ class RelayKit(StoreKit):
         records.sort(key=lambda record: (record.partition, record.offset))
         return [from_record(record.topic, record, REGISTRY) for record in records]
 
-    async def replace_topic(self) -> None:
-        """Deletes the topic and creates it anew; returns when the new one can be used."""
+    async def replace_topic(self, partitions: int | None = None) -> None:
+        """Deletes the topic and creates it again; returns when the new one can be used."""
         await self.kafka.delete_topic(self.topic.name)
-        await self.kafka.create_topic(self.topic.name, partitions=self.topic.partitions)
+        await self.kafka.create_topic(self.topic.name, partitions=partitions or self.topic.partitions)
 
         async def usable() -> bool:  # a new topic has leaders a moment later
             with suppress(KafkaError):
@@ -139,11 +140,28 @@ class RelayKit(StoreKit):
         )
         return (rows[0][0], rows[0][1]) if rows else (0, 0)
 
-    async def cursor_reaches_head(self) -> None:
+    async def cursor_reaches_head(self, within: float = 15.0) -> None:
         async def caught_up() -> bool:
             return (await self.cursor())[0] == await self.store.head()
 
-        await eventually(caught_up, 15.0, "the cursor at the head of the store")
+        await eventually(caught_up, within, "the cursor at the head of the store")
+
+    async def is_tried_again(self, relay: Relay) -> None:
+        """Returns when a relay that an event holds up has tried that three more times. Its stall is one all
+        the while."""
+
+        async def stall() -> tuple[int, datetime]:
+            rows = await self.fetch("SELECT attempts, since FROM stalls WHERE worker = %s", relay.name)
+            assert rows
+            return rows[0][0], rows[0][1]
+
+        attempts, since = await eventually(stall, what="a row that says what holds the relay up")
+
+        async def later() -> datetime | None:
+            now, began = await stall()
+            return began if now >= attempts + 3 or began != since else None
+
+        assert await eventually(later, what="further attempts") == since, "it was taken for over meanwhile"
 
 
 @asynccontextmanager
@@ -171,10 +189,14 @@ async def crashing(worker: LoopWorker) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def open_relay_kit(
-    database: DatabaseUrls, kafka: KafkaServer, *, partitions: int = 3
+    database: DatabaseUrls,
+    kafka: KafkaServer,
+    *,
+    partitions: int = 3,
+    configs: Mapping[str, str] | None = None,
 ) -> AsyncIterator[RelayKit]:
-    """A store and a topic."""
-    topic = Topic(await kafka.create_topic(partitions=partitions), partitions)
+    """A store and a topic. `configs`: settings of the topic."""
+    topic = Topic(await kafka.create_topic(partitions=partitions, configs=configs), partitions)
     async with open_store_kit(database) as kit:
         yield RelayKit(kit.database, kit.pool, kit.store, kafka, topic)
 

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chassis.database import Connection, connect
 from infra.testing import DatabaseUrls
+from millrace.postgres.database import Connection, connect
 from tests.support import eventually
 
-APPEND_LOCK = 7815263014  # as in chassis/migrations
+APPEND_LOCK = 7815263014  # as in millrace/migrations
 
 
 @dataclass

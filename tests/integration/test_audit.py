@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from chassis.audit.findings import Report, Severity
-from chassis.audit.records import Extent, TopicReader
 from infra.testing import KafkaServer, PostgresServer
+from millrace.operations.audit.findings import Finding, Report, Severity
+from millrace.operations.audit.records import Extent, TopicReader
+from millrace.postgres.stalls import Stall, Stalls
 from tests.integration.audit_kit import AuditKit, found, open_audit_kit
 from tests.integration.store_kit import running
 from tests.support import eventually
@@ -31,7 +32,8 @@ async def speak(kit: AuditKit, count: int = 12) -> None:
 
 @pytest.fixture
 async def told(kit: AuditKit) -> AuditKit:
-    """A service whose events are in its topic and in its read model; it has heard nothing, and nothing runs."""
+    """A service whose events are in its topic and in its read model; it has heard nothing, and nothing
+    runs."""
     for n in range(12):
         await kit.service.append(f"echo-stream-{n % 4}", n)
     async with running(*kit.telling()):
@@ -105,6 +107,20 @@ async def everything_moves(kit: AuditKit) -> None:
     await eventually(relayed, 20.0, f"{head} echoes, relayed")
 
 
+async def test_of_what_was_there_before_a_reaction_began_no_effect_is_expected(kit: AuditKit) -> None:
+    async with running(*kit.speaking(), *kit.telling()):
+        await speak(kit)
+        await eventually(kit.speaker_is_relayed, 20.0, "the history is in the topic")
+        async with running(*kit.hearing(begins="now")):
+            before = await kit.settled()
+            await kit.speaker.append("stream-9", 100)
+            await eventually(kit.speaker_is_relayed, 20.0, "it is in the topic")
+            after = await kit.settled()
+
+    assert (found(before), found(after)) == ({}, {})
+    assert await kit.service.fetch("SELECT stream_id FROM events") == [("echo-stream-9",)]
+
+
 async def test_a_settled_service_is_clean(settled: AuditKit) -> None:
     report = await settled.audit()
 
@@ -156,13 +172,14 @@ async def test_a_changed_event_differs_from_its_record(told: AuditKit) -> None:
     assert "row-differs" in violations  # the read model's row came from the event as it was
 
 
-async def test_a_deleted_event_leaves_a_gap_and_a_foreign_record(told: AuditKit) -> None:
+async def test_a_deleted_event_leaves_a_gap_and_its_last_copy_in_the_topic(told: AuditKit) -> None:
     await told.owner("DELETE FROM events WHERE position = 5")
 
     violations = found(await told.audit(read_models=False))
 
-    assert violations.keys() == {"foreign-record", "version-gap"}
-    assert "position 5 holds nothing" in violations["foreign-record"][0].what
+    assert violations.keys() == {"store-behind-topic", "version-gap"}
+    assert "nothing at its position" in violations["store-behind-topic"][0].what
+    assert "millrace restore echo" in violations["store-behind-topic"][0].remedy
 
 
 async def test_an_event_that_was_acknowledged_and_is_not_in_the_topic_is_missing(told: AuditKit) -> None:
@@ -194,7 +211,7 @@ async def test_a_changed_row_is_named_with_both_values_and_what_to_do(settled: A
     ]
 
     assert changed.what == "totals (stream_id=echo-stream-1): total is 1000, the events give 15"
-    assert changed.remedy == "build it anew: millrace replay rebuild echo totals --verify"
+    assert changed.remedy == f"rebuild it: millrace replay rebuild {settled.name} totals --verify"
     assert deleted.what == "totals (stream_id=stream-2): the row is missing; the events give one"
 
 
@@ -211,7 +228,7 @@ async def test_a_consumer_beyond_the_end_of_its_log_is_a_violation(settled: Audi
 
     assert {finding.where["consumer"] for finding in violations["offset-beyond-end"]} == {
         settled.name,
-        f"{settled.name}.heard",
+        settled.feeding,
     }
     assert "at offset 500, but it ends at" in violations["offset-beyond-end"][0].what
 
@@ -229,7 +246,7 @@ async def test_a_partition_that_stands_before_a_gap_is_a_violation(kit: AuditKit
 
     assert {finding.where["consumer"] for finding in violations["stopped-partition"]} == {
         kit.name,
-        f"{kit.name}.heard",
+        kit.feeding,
     }
     assert "expected version 3, got 4" in violations["stopped-partition"][0].what
 
@@ -277,3 +294,28 @@ async def test_a_topic_that_is_gone_is_a_violation(told: AuditKit) -> None:
         return "does not exist" in violations["no-topic"][0].what
 
     await eventually(named, 15.0, "an audit that misses the topic")
+
+
+async def test_a_read_model_that_stands_still_is_pending_with_the_reason(
+    told: AuditKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await told.service.append("echo-stream-0", 99)
+    assert not_projected(await told.audit()) == [], "it is on its way"
+    monkeypatch.setattr("millrace.operations.audit.read_models.ON_ITS_WAY", 0.0)
+    (waiting,) = not_projected(await told.audit())
+    assert waiting.what == "it shows the store up to position 12, which ends at 13"
+
+    monkeypatch.undo()
+    poison = Stall(13, "ValueError: 99 is too large", "ValueError", 1)
+    stalls = Stalls(told.service.pool, "projector totals v1")
+    stalls.note(poison)
+    await stalls.close()
+    (stopped,) = not_projected(await told.audit())
+    assert "its projector stands still: ValueError: 99 is too large" in stopped.what
+    assert "millrace lag" in stopped.remedy
+
+
+def not_projected(report: Report) -> list[Finding]:
+    """What the audit reports of the read model of the service's own store."""
+    (check,) = [one for one in report.checks if one.name == "read model totals_v1"]
+    return [one for _, kind, _, kept in check.kinds() for one in kept if kind == "not-projected"]

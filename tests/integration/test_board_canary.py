@@ -1,14 +1,15 @@
-"""What the board says of canaries is what happened to them: how long they took, which one waits, and for how long."""
+"""What the board says of canaries is what happened to them: how long they took, which one waits, and for how
+long."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
 
 import pytest
 
-from chassis.canary.sender import CanarySender
-from chassis.consumer import Consumer
-from infra.board.document import Canary
+from board.document import Canary
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer
+from millrace.canary.sender import CanarySender
+from millrace.consumer import Consumer
 from tests.integration.store_kit import REGISTRY, StoreKit, open_store_kit, running
 from tests.integration.test_board_collector import BoardKit, consuming, open_board_kit
 from tests.support import eventually
@@ -34,7 +35,9 @@ async def reader(kit: BoardKit) -> AsyncIterator[StoreKit]:
 
 def sender(kit: BoardKit) -> CanarySender:
     source = kit.source
-    return CanarySender(source.pool, source.store, source.topic, INTERVAL, leads=lambda: True)
+    return CanarySender(
+        pool=source.pool, store=source.store, topic=source.topic, interval=INTERVAL, leads=lambda: True
+    )
 
 
 async def told(kit: BoardKit, projection: str) -> Canary:
@@ -60,12 +63,13 @@ async def test_a_round_trip_is_the_true_one(kit: BoardKit, reader: StoreKit) -> 
 
         # Both databases are of one server here, so the difference of their times is the truth.
         [(truth, at)] = await reader.fetch(
-            "SELECT extract(epoch FROM applied_at - sent_at), sent_at FROM canaries ORDER BY sent_at DESC LIMIT 1"
+            "SELECT extract(epoch FROM applied_at - sent_at), sent_at FROM canaries ORDER BY sent_at DESC"
+            " LIMIT 1"
         )
         assert one.sent_at == at
         errors = [source.clock_error for source in (await kit.look()).sources if source.clock_error]
         assert one.round_trip == pytest.approx(float(truth), abs=sum(errors) + 0.005)
-        own = await arrived(kit, "totals")
+        own = await eventually(lambda: arrived(kit, "totals"), 10.0)
         [(truth,)] = await kit.source.fetch(
             "SELECT extract(epoch FROM applied_at - sent_at) FROM canaries ORDER BY sent_at DESC LIMIT 1"
         )
@@ -94,9 +98,13 @@ async def test_behind_a_consumer_that_stopped_the_oldest_canary_waits_and_the_ol
         await eventually(lambda: arrived(kit, "totals"), 10.0, "the others go on")
 
         restarted = Consumer(
-            kit.group, [kit.source.topic], REGISTRY, kit.recorder, reader.pool, reader.store,
+            name=kit.group,
+            sources={kit.source.topic: REGISTRY},
+            handler=kit.recorder,
+            pool=reader.pool,
+            store=reader.store,
             bootstrap_servers=kit.source.kafka.bootstrap_servers,
-        )  # fmt: skip
+        )
         async with running(restarted):
             await eventually(lambda: arrived(kit, "echo"), 40.0, "a canary at the end again")
 
@@ -115,7 +123,8 @@ async def oldest_waiting(kit: BoardKit, reader: StoreKit) -> tuple[datetime, flo
     """Time and age of the first canary behind those that the consumer has passed."""
     passed = dict(await reader.fetch("SELECT stream_id, version FROM canaries"))
     rows = await kit.source.fetch(
-        "SELECT stream_id, version, recorded_at, extract(epoch FROM clock_timestamp() - recorded_at) FROM events"
+        "SELECT stream_id, version, recorded_at, extract(epoch FROM clock_timestamp() - recorded_at) FROM"
+        " events"
         " WHERE type = 'CanarySent'"
     )
     return min((at, float(age)) for stream_id, version, at, age in rows if version > passed.get(stream_id, 0))
@@ -124,7 +133,8 @@ async def oldest_waiting(kit: BoardKit, reader: StoreKit) -> tuple[datetime, flo
 async def test_a_board_that_starts_late_finds_the_oldest_one_all_the_same(
     kit: BoardKit, reader: StoreKit
 ) -> None:
-    """Three partitions, a canary in each, and many behind them that wait: the last ones alone would hide the first."""
+    """Three partitions, a canary in each, and many behind them that wait: the last ones alone would hide the
+    first."""
     async with running(kit.source.relay(), sender(kit)):
         async with consuming(kit):
             await eventually(lambda: all_partitions_passed(reader), 40.0, "a canary in each partition")

@@ -1,7 +1,8 @@
-"""The board's seconds are the true ones: the age of the oldest event that has not passed, whatever was stopped where."""
+"""The board's seconds are the true ones: the age of the oldest event that has not passed, whatever was
+stopped where."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,17 +11,17 @@ import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from chassis.backoff import Backoff
-from chassis.consumer import Consumer
-from chassis.database import open_pool
-from chassis.migrations import migrate
-from chassis.projector import Projector
-from chassis.relay.cursor import rewind
-from chassis.store import EventStore
-from infra.board.collector import DEADLINE, Collector
-from infra.board.declared import Declared, Projection
-from infra.board.document import Board, Path, Stage, StageKind, State
+from board.collector import DEADLINE, Collector
+from board.declared import Declared, Projection
+from board.document import Board, Path, Stage, StageKind, State
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, unique
+from millrace.consumer import Consumer
+from millrace.migrations import migrate
+from millrace.postgres.database import open_pool
+from millrace.read_models.projector import Projector
+from millrace.relay.cursor import rewind
+from millrace.runtime.backoff import Backoff
+from millrace.store import EventStore
 from tests.integration.consumer_kit import APPLIED, Recorder
 from tests.integration.store_kit import REGISTRY, RelayKit, open_relay_kit, open_store_kit, running
 from tests.integration.test_projector import Totals
@@ -31,7 +32,8 @@ NEAR = 0.25  # seconds; a pass takes a tenth of it, but the machine is shared
 
 @dataclass(frozen=True)
 class BoardKit:
-    """A store with a relay, a read model of its own, and a consumer in another database; and the board's eyes."""
+    """A store with a relay, a read model of its own, and a consumer in another database; and the board's
+    poller."""
 
     source: RelayKit
     consumer: Consumer
@@ -105,11 +107,18 @@ def stage_of(path: Path, kind: StageKind) -> Stage:
 
 @asynccontextmanager
 async def open_board_kit(
-    database: DatabaseUrls, postgres: PostgresServer, kafka: KafkaServer
+    database: DatabaseUrls,
+    postgres: PostgresServer,
+    kafka: KafkaServer,
+    *,
+    configs: Mapping[str, str] | None = None,
 ) -> AsyncIterator[BoardKit]:
+    """`configs`: settings of the topic."""
     reader = await postgres.create_database()
     async with AsyncExitStack() as stack:
-        source = await stack.enter_async_context(open_relay_kit(database, kafka, partitions=3))
+        source = await stack.enter_async_context(
+            open_relay_kit(database, kafka, partitions=3, configs=configs)
+        )
         away = await stack.enter_async_context(open_store_kit(reader, name="reader-service"))
         async with await psycopg.AsyncConnection.connect(reader.superuser) as owner:
             await owner.execute(APPLIED)
@@ -125,14 +134,13 @@ async def open_board_kit(
             ),
         )
         consumer = Consumer(
-            group,
-            [source.topic],
-            REGISTRY,
-            recorder,
-            away.pool,
-            away.store,
+            name=group,
+            sources={source.topic: REGISTRY},
+            handler=recorder,
+            pool=away.pool,
+            store=away.store,
             bootstrap_servers=kafka.bootstrap_servers,
-            backoff=Backoff(0.01, 0.1),
+            backoff=Backoff(initial=0.01, maximum=0.1),
         )
         store = await stack.enter_async_context(EventStore(own, REGISTRY))
         projector = Projector(store, Totals(), own)
@@ -247,8 +255,8 @@ async def test_kafka_that_is_away_is_said_with_the_age_of_the_numbers(kit: Board
     try:
         await eventually(lambda: is_in(kit, "echo", State.CANT_SEE), 10.0, "can't see")
         board = await kit.look()
-        assert board.answer.text.startswith("I can't see Kafka for ")
-        assert board.answer.as_of >= before.at - (board.at - before.at)
+        assert board.headline.text.startswith("Kafka unreachable for ")
+        assert board.headline.as_of >= before.at - (board.at - before.at)
         assert stage_of(one(board, "totals"), StageKind.READ_MODEL).state is not State.CANT_SEE
         assert board.took < DEADLINE
     finally:
@@ -270,8 +278,8 @@ async def test_a_database_that_hangs_holds_up_no_pass_for_long(
         async def said() -> Board | None:
             board = await kit.look()
             assert board.took < DEADLINE
-            gone = "I can't see the Postgres of counter and the Postgres of reader for "
-            return board if board.answer.text.startswith(gone) else None
+            gone = "Postgres of counter and Postgres of reader unreachable for "
+            return board if board.headline.text.startswith(gone) else None
 
         board = await eventually(said, 10.0, "can't see them")
         assert board is not None
@@ -313,8 +321,150 @@ async def test_a_database_that_refuses_is_said_and_blinds_nobody(kit: BoardKit) 
         board = await kit.look()
 
         assert "permission denied" in next(s.problem for s in board.sources if s.name == "postgres-reader")
-        assert board.answer.state is State.CANT_SEE
+        assert board.headline.state is State.CANT_SEE
         assert one(board, "totals").state is not State.CANT_SEE
+
+
+async def test_a_store_that_went_back_is_the_answer_until_it_was_restored(kit: BoardKit) -> None:
+    async with running(kit.source.relay(), kit.projector):
+        await kit.source.append("counter-1", 1)
+        await kit.source.cursor_reaches_head()
+        await eventually(lambda: is_up_to_date(kit, "totals"), 15.0, "totals up to date")
+    reason = "the topic holds events that this store lacks. Run `millrace restore counter`"
+    await as_service(kit, "SELECT note_store_behind(%s)", reason)
+
+    board = await kit.look()
+
+    topic = kit.source.topic.name
+    assert board.headline.text.startswith(
+        f"The counter store went back: {topic} holds events that it lacks. Commands have been refused for "
+    )
+    assert "Run `millrace restore counter`." in board.headline.text
+    counter = next(store for store in board.stores if store.service == "counter")
+    assert (counter.refuses, counter.reason) == ("behind", reason)
+    assert {one(board, name).state for name in ("totals", "echo")} == {State.SUSPENDED}
+    assert stage_of(one(board, "echo"), StageKind.RELAY).text == f"suspended: {reason}"
+
+    await as_service(kit, "SELECT note_store_verified()")
+    board = await kit.look()
+    assert "went back" not in board.headline.text
+    assert [mark.text for mark in board.marks if mark.kind == "store"] == [
+        f"refuses commands: {reason}",
+        "takes commands again",
+    ]
+
+
+async def test_a_store_on_another_server_is_said_until_it_was_compared(kit: BoardKit) -> None:
+    elsewhere = (
+        "UPDATE store_state SET timeline = timeline + 1, verified_start = verified_start - interval '1 day'"
+    )
+    async with await psycopg.AsyncConnection.connect(kit.source.database.superuser, autocommit=True) as owner:
+        await owner.execute(elsewhere)
+
+    board = await kit.look()
+
+    moved = "The counter store moved to another server or timeline and has not been compared with"
+    assert board.headline.text.startswith(f"{moved} {kit.source.topic.name} yet. Commands are refused.")
+    assert one(board, "totals").state is State.SUSPENDED
+    await as_service(kit, "SELECT note_store_verified()")
+    assert {store.refuses for store in (await kit.look()).stores} == {None}
+
+
+async def test_a_store_that_lost_its_tail_is_looked_at_as_it_is(kit: BoardKit) -> None:
+    """Head, cursor and checkpoint go back between two passes, as they do when a backup takes the database's
+    place."""
+    async with running(kit.source.relay(), kit.projector), consuming(kit):
+        for n in range(1, 6):
+            await kit.source.append("counter-1", n)
+        await eventually(lambda: is_up_to_date(kit, "echo"), 30.0, "echo up to date")
+        await eventually(lambda: is_up_to_date(kit, "totals"), 15.0, "totals up to date")
+    async with await psycopg.AsyncConnection.connect(kit.source.database.superuser) as owner:
+        await owner.execute("SET session_replication_role = replica")
+        await owner.execute("ALTER TABLE events DISABLE TRIGGER ALL")
+        await owner.execute("DELETE FROM events WHERE version > 2")
+        await owner.execute("ALTER TABLE events ENABLE TRIGGER ALL")
+        await owner.execute("UPDATE relay_cursor SET position = (SELECT max(position) FROM events)")
+        await owner.execute("UPDATE projection_checkpoints SET position = (SELECT max(position) FROM events)")
+        await owner.execute("SELECT note_store_behind('it went back')")
+
+    for _ in range(3):
+        board = await kit.look()
+        assert all(source.seen for source in board.sources), board.sources
+        assert board.headline.text.startswith("The counter store went back")
+        assert board.headline.state is State.SUSPENDED
+        trace = await kit.collector.where("counter-1")
+        assert [event.version for event in trace.events if event.service == "counter"] == [1, 2]
+
+
+async def test_what_a_consumer_put_aside_and_what_was_lost_is_named(kit: BoardKit) -> None:
+    parked = (
+        "INSERT INTO parked_events (consumer, stream_id, topic, generation, partition, record_offset,"
+        " record_headers, error,"
+        " error_class, attempts) SELECT %s, s.id, 't', 1, 0, s.n, '[]', 'because', s.class, 1 FROM (VALUES"
+        " (1, 'counter-1', 'StreamConflict'), (2, 'foreign:t/0/2', 'ForeignRecord'), (3, 'foreign:t/0/3',"
+        " 'ForeignRecord'))"
+        " AS s (n, id, class)"
+    )
+    lost = (
+        "INSERT INTO lost_events (consumer, stream_id, epoch, ended_at, version, position)"
+        " SELECT c, s, gen_random_uuid(), 4, 7, 9 FROM unnest(ARRAY['a', 'b']) c, unnest(ARRAY['counter-1',"
+        " 'counter-2', 'canary-t-1']) s"
+    )
+    async with await psycopg.AsyncConnection.connect(kit.reader.superuser) as owner:
+        await owner.execute(parked, (kit.group,))
+        await owner.execute(lost)
+
+    board = await kit.look()
+
+    assert board.headline.text.endswith(
+        "; 1 stream is conflicting; 2 foreign records are parked; 2 streams of reader hold effects of lost"
+        " events."
+    )
+    released = (
+        "INSERT INTO released_effects (consumer, stream_id, epoch, what, reason, released_by) SELECT"
+        " consumer, stream_id,"
+    )
+    async with await psycopg.AsyncConnection.connect(kit.reader.superuser) as owner:
+        await owner.execute(
+            f"{released} epoch, '', 'checked', 'ada' FROM lost_events WHERE stream_id = 'counter-1'"
+        )
+    text = (await kit.look()).headline.text
+    assert text.endswith("; 1 stream of reader holds effects of lost events.")
+    echo = one(board, "echo")
+    assert (echo.parked_streams, echo.conflicting_streams, echo.foreign_records) == (3, 1, 2)
+
+
+async def test_a_reaction_says_from_where_on_it_acts(kit: BoardKit) -> None:
+    assert (await kit.path("echo")).beginning is None
+    key = (kit.group, kit.source.topic.name)
+    async with await psycopg.AsyncConnection.connect(kit.reader.superuser) as owner:
+        began = "INSERT INTO consumer_beginnings VALUES (%s, %s, 'now', 'now', '2026-11-23 12:00+00')"
+        await owner.execute(began, key)
+        for position in (7, 5):
+            last = "INSERT INTO consumer_beginning_positions VALUES (%s, %s, gen_random_uuid(), %s)"
+            await owner.execute(last, (*key, position))
+    beginning = (await kit.path("echo")).beginning
+    assert beginning is not None
+    assert (beginning.begins, beginning.position) == ("now", 7)
+    assert beginning.text == "acts on events since 2026-11-23 12:00 UTC"
+
+
+async def test_a_database_that_was_not_migrated_says_what_to_do(kit: BoardKit) -> None:
+    async with await psycopg.AsyncConnection.connect(kit.reader.superuser, autocommit=True) as owner:
+        await owner.execute("ALTER TABLE lost_events RENAME TO of_a_later_migration")
+
+    board = await kit.look()
+
+    problem = next(source.problem for source in board.sources if source.name == "postgres-reader")
+    assert 'relation "public.lost_events" does not exist' in problem
+    assert problem.endswith("run the service's `migrate`")
+    assert one(board, "totals").state is not State.CANT_SEE
+
+
+async def as_service(kit: BoardKit, statement: str, *parameters: str) -> None:
+    """What a process of the service notes in its own store."""
+    async with await psycopg.AsyncConnection.connect(kit.source.database.service, autocommit=True) as service:
+        await service.execute(statement, parameters)
 
 
 async def test_under_traffic_every_pass_sees_everything_and_nothing_is_far_behind(kit: BoardKit) -> None:
@@ -343,9 +493,9 @@ async def test_an_event_is_found_by_every_id_and_told_where_it_waits(kit: BoardK
     [(event_id,)] = await kit.source.fetch("SELECT event_id::text FROM events")
 
     for wanted in ("counter-1", event_id, "correlation"):
-        journey = await kit.collector.where(wanted)
-        assert journey.complete
-        [event] = journey.events
+        trace = await kit.collector.where(wanted)
+        assert trace.complete
+        [event] = trace.events
         hops = {(hop.kind, hop.name): hop.state for hop in event.hops}
         assert hops == {
             (StageKind.STORE, "counter"): "passed",

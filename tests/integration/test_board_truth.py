@@ -1,7 +1,8 @@
 """The board's seconds beside the truth, under steady, bursty and idle traffic.
 
-The truth is the test's own: it notes when each event was committed and when its effect could be seen in the reader's
-database. A pass is right when it says what was true at some moment between its beginning and its end.
+The truth is the test's own: it notes when each event was committed and when its effect could be seen in the
+reader's database. A pass is right when it says what was true at some moment between its beginning and its
+end.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 import psycopg
 import pytest
 
-from infra.board.document import Path, State
+from board.document import Path, State
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer
 from tests.integration.store_kit import running
 from tests.integration.test_board_collector import BoardKit, consuming, is_up_to_date, open_board_kit

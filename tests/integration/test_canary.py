@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from chassis.backoff import Backoff
-from chassis.canary.sender import CanarySender, canary_senders
-from chassis.canary.streams import canary_streams
-from chassis.consumer import Consumer
-from chassis.database import open_pool
-from chassis.events import RecordedEvent
-from chassis.projector import Projector
-from chassis.store import EventStore
-from chassis.unit_of_work import UnitOfWork
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, unique
+from millrace.application.unit_of_work import UnitOfWork
+from millrace.canary.sender import CanarySender, canary_senders
+from millrace.canary.streams import canary_streams
+from millrace.consumer import Consumer
+from millrace.domain.events import RecordedEvent
+from millrace.postgres.database import open_pool
+from millrace.read_models.projector import Projector
+from millrace.runtime.backoff import Backoff
+from millrace.store import EventStore
 from tests.integration.store_kit import (
     REGISTRY,
     RelayKit,
@@ -39,7 +39,7 @@ async def kit(database: DatabaseUrls, kafka: KafkaServer) -> AsyncIterator[Relay
 
 
 def sender(kit: RelayKit, *, leads: Callable[[], bool] = lambda: True) -> CanarySender:
-    return CanarySender(kit.pool, kit.store, kit.topic, INTERVAL, leads=leads)
+    return CanarySender(pool=kit.pool, store=kit.store, topic=kit.topic, interval=INTERVAL, leads=leads)
 
 
 async def sent(kit: RelayKit) -> list[str]:
@@ -80,7 +80,10 @@ async def test_processes_that_all_believe_to_lead_send_one_canary_an_interval(ki
         stores = [
             await stack.enter_async_context(EventStore(kit.pool, REGISTRY)) for _ in range(3)
         ]  # as in three processes: nothing is shared but the database
-        senders = [CanarySender(kit.pool, store, kit.topic, INTERVAL, leads=lambda: True) for store in stores]
+        senders = [
+            CanarySender(pool=kit.pool, store=store, topic=kit.topic, interval=INTERVAL, leads=lambda: True)
+            for store in stores
+        ]
         began = await interval_now(kit)
         async with running(*senders):
             await eventually(at_least(8, kit), 20.0, what="eight canaries")
@@ -93,13 +96,13 @@ async def test_processes_that_all_believe_to_lead_send_one_canary_an_interval(ki
 
 async def test_only_the_process_that_relays_sends_and_another_one_takes_over(kit: RelayKit) -> None:
     first, second = kit.relay(standby_interval=0.05), kit.relay(standby_interval=0.05)
-    [standing_by] = canary_senders(second, kit.pool, kit.store, kit.topic, INTERVAL)
+    [standing_by] = canary_senders(lambda: second.leads, kit.pool, kit.store, kit.topic, INTERVAL)
     async with running(first):
         await eventually(lambda: first.leads, what="a leader")
         async with running(second):
             await eventually(lambda: second.status.state == "standby", what="a second one")
             async with running(standing_by):
-                [leading] = canary_senders(first, kit.pool, kit.store, kit.topic, INTERVAL)
+                [leading] = canary_senders(lambda: first.leads, kit.pool, kit.store, kit.topic, INTERVAL)
                 async with running(leading):
                     await eventually(at_least(3, kit), what="canaries of the leader")
                 assert standing_by.health().detail == "another process sends"
@@ -110,7 +113,7 @@ async def test_only_the_process_that_relays_sends_and_another_one_takes_over(kit
 
 
 async def test_there_is_no_sender_unless_it_is_asked_for(kit: RelayKit) -> None:
-    assert canary_senders(kit.relay(), kit.pool, kit.store, kit.topic, 0) == []
+    assert canary_senders(lambda: kit.relay().leads, kit.pool, kit.store, kit.topic, 0) == []
 
 
 async def test_it_waits_for_a_database_that_is_away_and_goes_on(
@@ -122,7 +125,7 @@ async def test_it_waits_for_a_database_that_is_away_and_goes_on(
         patience, kit.pool.timeout = kit.pool.timeout, 0.5  # seconds that it waits for a connection
         await postgres.stop()
         await eventually(lambda: not canary.health().ready, 20.0, "it says what is missing")
-        assert canary.health().detail.startswith("no database")
+        assert canary.health().detail.startswith("database: ")
         kit.pool.timeout = patience
         await postgres.start()
         await eventually(lambda: canary.health().ready, 30.0, "it goes on")
@@ -150,9 +153,14 @@ async def test_who_passes_a_canary_says_when_and_hands_it_to_nobody(
         open_pool(kit.database.service, name="own", max_size=2) as pool,
     ):
         consumer = Consumer(
-            group, [kit.topic], REGISTRY, everything, away.pool, away.store,
-            bootstrap_servers=kit.kafka.bootstrap_servers, backoff=Backoff(0.01, 0.1),
-        )  # fmt: skip
+            name=group,
+            sources={kit.topic: REGISTRY},
+            handler=everything,
+            pool=away.pool,
+            store=away.store,
+            bootstrap_servers=kit.kafka.bootstrap_servers,
+            backoff=Backoff(initial=0.01, maximum=0.1),
+        )
         async with running(kit.relay(), sender(kit), consumer, Projector(own.store, Totals(), pool)):
             await kit.append("counter-1", 1)
             for listener, where in ((group, away), ("totals_v3", own)):
@@ -174,7 +182,8 @@ async def test_who_passes_a_canary_says_when_and_hands_it_to_nobody(
 
 async def three_streams(listener: str, where: Any) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = await where.fetch(
-        "SELECT stream_id, version, position, extract(epoch FROM applied_at - sent_at) FROM canaries WHERE listener = %s",
+        "SELECT stream_id, version, position, extract(epoch FROM applied_at - sent_at) FROM canaries WHERE"
+        " listener = %s",
         listener,
     )
     assert len(rows) == 3, rows
@@ -198,9 +207,13 @@ async def test_who_could_not_apply_a_batch_has_passed_none_of_its_canaries(
         async with running(kit.relay()):
             await kit.cursor_reaches_head()
         consumer = Consumer(
-            unique("reader"), [kit.topic], REGISTRY, hangs, kit.pool, kit.store,
+            name=unique("reader"),
+            sources={kit.topic: REGISTRY},
+            handler=hangs,
+            pool=kit.pool,
+            store=kit.store,
             bootstrap_servers=kafka.bootstrap_servers,
-        )  # fmt: skip
+        )
         task = asyncio.create_task(consumer.run())
         try:
             await asyncio.wait_for(entered.wait(), 30)

@@ -2,9 +2,9 @@
 
 from contextlib import AsyncExitStack
 
-from chassis.canary.sender import CanarySender
-from chassis.replay.rebuild import Rebuild
 from infra.testing import KafkaServer, PostgresServer
+from millrace.canary.sender import CanarySender
+from millrace.rebuild.rebuild import Rebuild
 from tests.integration.audit_kit import AuditKit, found, open_audit_kit
 from tests.integration.store_kit import running
 from tests.support import eventually
@@ -16,7 +16,7 @@ async def test_an_audit_and_a_rebuild_find_what_they_would_find_without_canaries
     async with AsyncExitStack() as stack:
         kit = await stack.enter_async_context(open_audit_kit(postgres, kafka))
         senders = [
-            CanarySender(each.pool, each.store, topic, 0.1, leads=lambda: True)
+            CanarySender(pool=each.pool, store=each.store, topic=topic, interval=0.1, leads=lambda: True)
             for each, topic in ((kit.speaker, kit.heard), (kit.service, kit.own))
         ]
         async with running(*kit.speaking(), *kit.hearing(), *kit.telling()):
@@ -38,7 +38,7 @@ async def test_an_audit_and_a_rebuild_find_what_they_would_find_without_canaries
         outcome = await Rebuild(heard, kit.service.database.service, kafka.bootstrap_servers).run(verify=True)
         assert outcome.comparison is not None
         assert outcome.comparison.equal
-        assert outcome.switched
+        assert outcome.live
         assert await rows(kit) == live
         assert await kit.service.fetch("SELECT * FROM canaries ORDER BY 1, 2") == noted, (
             "a rebuild passes no canary"
@@ -48,7 +48,7 @@ async def test_an_audit_and_a_rebuild_find_what_they_would_find_without_canaries
 async def three_listeners_passed_all_partitions(kit: AuditKit) -> bool:
     """The saga-like one that wants every type, the read model of the topic, and that of the own store."""
     found = dict(await kit.service.fetch("SELECT listener, count(*) FROM canaries GROUP BY 1"))
-    return found == {kit.name: 3, f"{kit.name}.heard": 3, "totals_v1": 3}
+    return found == {kit.name: 3, kit.feeding: 3, "totals_v1": 3}
 
 
 async def canaries(kit: AuditKit) -> int:

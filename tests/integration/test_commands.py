@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 import pytest
 
-from chassis.commands import (
+from infra.testing import DatabaseUrls
+from millrace.application.commands import (
     CommandContext,
     CommandHandler,
     Committed,
     IdempotencyKey,
     IdempotencyKeyReused,
 )
-from chassis.database import open_pool
-from chassis.decider import CommandRefused, Decider
-from chassis.events import DomainEvent, RecordedEvent
-from chassis.store import EventStore, WrongExpectedVersion
-from infra.testing import DatabaseUrls
+from millrace.domain.decider import CommandRefused, Decider
+from millrace.domain.events import DomainEvent, RecordedEvent
+from millrace.postgres.database import open_pool
+from millrace.store import EventStore, WrongExpectedVersion
 from tests.integration.store_kit import REGISTRY, Counted, StoreKit, open_store_kit
 
 
@@ -139,7 +139,8 @@ async def test_a_key_used_for_another_request_is_refused(kit: StoreKit, numbers:
 async def test_a_repeat_that_would_now_decide_otherwise_gets_the_first_answer(
     kit: StoreKit, numbers: tuple[int, ...]
 ) -> None:
-    """A cancelled order can't be cancelled again; the repeat of the request that did it must be told so all the same."""
+    """A cancelled order can't be cancelled again; the repeat of the request that did it must be told so all
+    the same."""
     await handler(kit).create("s", Count((10,)), UNKEYED)
     first = await handler(kit).execute("s", Count((1, 2)), keyed("k"))
     await handler(kit).execute("s", Count((20,)), UNKEYED)

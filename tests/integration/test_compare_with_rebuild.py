@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from chassis.definition import Feed
-from chassis.projector import Projector
-from chassis.replay.errors import ReplayError
-from chassis.replay.throwaway import compare_with_rebuild
-from chassis.replay.verify import Comparison
 from infra.testing import DatabaseUrls
+from millrace.read_models.feed import Feed
+from millrace.read_models.projector import Projector
+from millrace.rebuild.temporary_comparison import compare_with_rebuild
+from millrace.rebuild.verify import Comparison
+from millrace.runtime.errors import ReplayError
 from tests.integration.rebuild_kit import FEED, NO_KAFKA, TOTALS, Totals, caught_up
 from tests.integration.store_kit import REGISTRY, StoreKit, open_store_kit, running
 
@@ -91,14 +91,15 @@ async def test_a_column_that_is_declared_incidental_is_not_compared(kit: StoreKi
 async def test_more_rows_than_a_range_has_are_all_compared(
     kit: StoreKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chassis.replay.verify.RANGE", 4)
+    monkeypatch.setattr("millrace.rebuild.verify.RANGE", 4)
     for n in range(30):
         await kit.append(f"counter-{n:02}", n)
     async with running(Projector(kit.store, TOTALS, kit.pool)):
         await caught_up(kit)
     async with await psycopg.AsyncConnection.connect(kit.database.superuser) as owner:
         await owner.execute(
-            "UPDATE totals_v1.totals SET total = -1 WHERE stream_id IN ('counter-00', 'counter-13', 'counter-29')"
+            "UPDATE totals_v1.totals SET total = -1 WHERE stream_id IN ('counter-00', 'counter-13',"
+            " 'counter-29')"
         )
     (table,) = (await compared(kit)).tables
     assert (table.live_rows, table.rebuilt_rows) == (30, 30)

@@ -1,21 +1,26 @@
 """A consumer's effects are exactly once: what is delivered twice, replayed or rebalanced changes nothing."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from chassis.consumer import asyncapi
-from chassis.consumer.membership import Membership
-from chassis.consumer.polling import PollingConsumer
-from chassis.events import Metadata, NewEvent
-from chassis.store import ANY, StreamAppend
-from chassis.topics import Topic
 from infra.testing import DatabaseUrls, KafkaServer
+from millrace.consumer import asyncapi, redrive
+from millrace.consumer.membership import Membership
+from millrace.consumer.polling import PollingConsumer
+from millrace.domain.events import Metadata, NewEvent
+from millrace.kafka.lineage import Lineage, lineage_record
+from millrace.kafka.partitioning import partition_of
+from millrace.kafka.topics import Topic
+from millrace.store import ANY, StreamAppend
 from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
-from tests.integration.store_kit import Counted, crashing, running
+from tests.integration.store_kit import SOURCE, Counted, crashing, running
 from tests.support import eventually
 
 
@@ -56,7 +61,7 @@ async def test_a_batch_replayed_after_a_crash_between_database_and_offset_commit
             await asyncio.Event().wait()
 
         patch.setattr(PollingConsumer, "commit", never_answered)
-        patch.setattr("chassis.consumer.membership._COMMIT_TIMEOUT", 1.0)  # the crash does not wait longer
+        patch.setattr("millrace.consumer.membership._COMMIT_TIMEOUT", 1.0)  # the crash does not wait longer
         async with crashing(kit.consumer()):
             await kit.effects({"a": [1, 2, 3]})
     assert await kit.committed() == {}
@@ -89,12 +94,14 @@ async def test_a_rebalance_in_mid_batch_lets_the_batch_finish_first(kit: Consume
             for n in range(2):
                 await kit.publish(f"a{n}", 3, partition=n)
             await kit.effects({"a0": [1, 2, 3], "a1": [1, 2, 3]})
+    handled = [event for batch in kit.recorder.batches for event in batch]
+    assert len(handled) == len(set(handled)) == 6, "the batch was abandoned, and done again by its next owner"
 
 
 async def test_a_batch_that_does_not_finish_before_a_rebalance_is_abandoned_and_done_once_by_its_next_owner(
     kit: ConsumerKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chassis.consumer.membership._REVOKE_GRACE", 0.2)
+    monkeypatch.setattr("millrace.consumer.membership._REVOKE_GRACE", 0.2)
     for n in range(2):
         await kit.publish(f"a{n}", 1, 2, partition=n)
     kit.recorder.hold()
@@ -184,21 +191,112 @@ async def test_a_version_gap_stops_its_partition_says_so_and_is_filled_by_a_new_
         await eventually(lambda: consumer.health().ready)
 
 
-async def test_a_restored_store_behind_the_topic_stops_the_partition(kit: ConsumerKit) -> None:
-    """Its new events have old versions: taken for duplicates they would be lost."""
+async def test_records_of_another_store_are_parked_apart_and_everything_else_flows(kit: ConsumerKit) -> None:
+    """Nobody said that the store goes on with another epoch: its events can't be told from anybody's."""
     await kit.publish("a", 1, 2)
-    restored = replace(kit, epoch=type(kit.epoch)(int=7))
+    elsewhere = replace(kit, epoch=type(kit.epoch)(int=7), stored={}, positions=itertools.count(1))
+    async with running(kit.consumer()):
+        await kit.eventually_committed({0: 2})
+        await elsewhere.publish("a", 3)
+        await kit.publish("a", 3)
+        await kit.eventually_committed({0: 4})
+    assert await kit.applied() == {"a": [1, 2, 3]}
+    assert await kit.parked() == [(f"foreign:{kit.topic.name}/0/2", 3, "ForeignRecord", 1)]
+
+
+async def test_a_version_that_comes_with_another_event_parks_its_stream_as_conflicting(
+    kit: ConsumerKit,
+) -> None:
+    """A store that came back from a backup gave version 2 a second time: dropping it as seen would lose a
+    price."""
+    await kit.publish("a", 1, 2)
+    fork = replace(kit, stored={("a", 1): kit.stored["a", 1]})
     consumer = kit.consumer()
     async with running(consumer):
         await kit.eventually_committed({0: 2})
-        await restored.publish("a", 2)
-        await eventually(lambda: "epoch" in consumer.health().detail, 20.0)
-        assert await kit.applied() == {"a": [1, 2]}
-        assert await kit.committed() == {0: 2}
-        # Tried again now and then: an operator who knows better goes on without a restart.
-        await kit.fetch("DELETE FROM consumer_positions WHERE epoch = %s RETURNING epoch", kit.epoch)
+        await fork.publish("a", 2, n=900)
+        await kit.publish("b", 1)
+        await kit.eventually_committed({0: 4})
+    assert await kit.applied() == {"a": [1, 2], "b": [1]}
+    assert await kit.parked() == [("a", 2, "StreamConflict", 1)]
+    (again,) = await redrive(consumer, "a")
+    assert (again.applied, again.left) == (0, 1)
+    assert "discard it" in (again.error or "")
+    assert await kit.applied() == {"a": [1, 2], "b": [1]}
+
+
+async def test_a_conflicting_event_that_its_store_has_at_a_later_version_is_let_go_by_a_redrive(
+    kit: ConsumerKit,
+) -> None:
+    """The fork was published, then repaired: what was version 2 on the fork is version 3 behind the tail."""
+    await kit.publish("a", 1, 2)
+    fork = replace(kit, stored={("a", 1): kit.stored["a", 1]})
+    consumer = kit.consumer()
+    async with running(consumer):
+        await kit.eventually_committed({0: 2})
+        await fork.publish("a", 2, n=900)
+        kit.stored["a", 3] = next(kit.positions), fork.stored["a", 2][1]
+        await kit.publish("a", 3, n=900)
+        await kit.eventually_committed({0: 4})
+        assert [one[:3] for one in await kit.parked()] == [
+            ("a", 2, "StreamConflict"),
+            ("a", 3, "StreamParked"),
+        ]
+        (again,) = await redrive(consumer, "a")
+    assert (again.applied, again.left, again.error) == (1, 0, None)
+    assert await kit.applied() == {"a": [1, 2, 3]}
+
+
+async def test_what_an_older_release_consumed_beside_this_one_is_no_conflict(kit: ConsumerKit) -> None:
+    """In a rolling upgrade its processes move the version of a stream, and know no event ids."""
+    await kit.publish("a", 1, 2, 3)
+    async with running(kit.consumer()):
         await kit.eventually_committed({0: 3})
-        await eventually(lambda: consumer.health().ready)
+        await kit.owner("UPDATE consumer_streams SET version = 4 WHERE stream_id = 'a'")
+        await kit.publish("a", 4)
+        await kit.publish("b", 1)
+        await kit.eventually_committed({0: 5})
+    assert await kit.parked() == []
+    assert await kit.applied() == {"a": [1, 2, 3], "b": [1]}
+
+
+async def test_a_consumer_that_appends_waits_until_its_store_was_compared_with_its_topic(
+    kit: ConsumerKit,
+) -> None:
+    """On a store that went back it would decide a second time, on what is no longer there."""
+    await kit.owner("UPDATE store_state SET verified_start = verified_start - interval '1 hour'")
+    await kit.publish("a", 1)
+    consumer = kit.consumer()
+    async with running(consumer):
+        await eventually(lambda: "has not been compared" in consumer.health().detail, 20.0)
+        assert await kit.applied() == {}
+        await kit.store.note_verified()
+        await kit.effects({"a": [1]})
+
+
+async def test_behind_a_lineage_record_lost_streams_go_on_and_what_was_done_for_them_is_listed(
+    kit: ConsumerKit,
+) -> None:
+    a, b, c = [
+        f"counter-{n}" for n in range(50) if partition_of(b"counter-%d" % n, kit.topic.partitions) == 0
+    ][:3]
+    await kit.publish(a, 1, 2, 3)
+    await kit.publish(b, 1)
+    new_epoch = uuid4()
+    lineage = Lineage(1, kit.epoch, kit.stored[a, 1][0], new_epoch, ("counter-",))
+    after = replace(kit, epoch=new_epoch, stored={(a, 1): kit.stored[a, 1]})
+    async with running(kit.consumer()):
+        await kit.eventually_committed({0: 4})
+        for _ in range(2):  # sent again by the next leader
+            key, value, headers = lineage_record(lineage, SOURCE, 1, datetime.now(UTC))
+            await kit.producer.send_and_wait(kit.topic.name, value, key=key, partition=0, headers=headers)
+            await after.publish(a, 1, 2)
+        await after.publish(c, 1)
+        await kit.eventually_committed({0: 11})
+    assert await kit.parked() == []
+    assert await kit.applied() == {a: [1, 2, 3, 2], b: [1], c: [1]}
+    lost = await kit.fetch("SELECT stream_id, version, epoch FROM lost_events")
+    assert sorted(lost) == sorted([(a, 3, kit.epoch), (b, 1, kit.epoch)])
 
 
 async def test_records_that_were_deleted_before_they_were_consumed_stop_the_partition(

@@ -10,18 +10,18 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import CorruptRecordException
 
-from chassis.backoff import Backoff
-from chassis.consumer import handler_for
-from chassis.consumer.incoming import Incoming, read_record
-from chassis.consumer.policy import ReadingPolicy
-from chassis.consumer.transaction import BatchTransaction
-from chassis.database import Connection
-from chassis.events import RecordedEvent
-from chassis.read_model import ReadModel
-from chassis.store import EventStore
-from chassis.topics import Topic
-from chassis.unit_of_work import UnitOfWork
 from infra.testing import DatabaseUrls, KafkaServer, unique
+from millrace.application.unit_of_work import UnitOfWork
+from millrace.consumer import handler_for
+from millrace.consumer.policy import ReadingPolicy
+from millrace.consumer.transaction import BatchTransaction
+from millrace.domain.events import RecordedEvent
+from millrace.kafka.incoming import Incoming, read_record
+from millrace.kafka.topics import Topic
+from millrace.postgres.database import Connection
+from millrace.read_models.model import ReadModel
+from millrace.runtime.backoff import Backoff
+from millrace.store import EventStore
 from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
 from tests.integration.store_kit import REGISTRY, running
 from tests.support import eventually
@@ -99,7 +99,7 @@ async def test_a_service_that_is_asked_and_does_not_answer_is_waited_for(kit: Co
 async def test_a_wait_for_the_database_is_given_up_at_once_when_the_partitions_are_revoked(
     kit: ConsumerKit,
 ) -> None:
-    first, second = kit.consumer(backoff=Backoff(3600, 3600)), kit.consumer()
+    first, second = kit.consumer(backoff=Backoff(initial=3600, maximum=3600)), kit.consumer()
     async with running(first):
         await kit.publish("a", 1)
         await kit.effects({"a": [1]})
@@ -186,8 +186,15 @@ async def test_stop_returns_in_time_also_without_a_broker(kit: ConsumerKit) -> N
 
 
 def _transaction(kit: ConsumerKit) -> BatchTransaction:
-    policy = ReadingPolicy(kit.name, REGISTRY, kit.recorder)
-    return BatchTransaction(kit.name, kit.recorder, kit.pool, kit.store, {kit.topic.name: 1}, policy)
+    policy = ReadingPolicy(kit.name, kit.recorder)
+    return BatchTransaction(
+        consumer=kit.name,
+        handler=kit.recorder,
+        pool=kit.pool,
+        store=kit.store,
+        topics={kit.topic.name: kit.topic},
+        policy=policy,
+    )
 
 
 def _batch(kit: ConsumerKit, *versions: int) -> list[Incoming]:

@@ -1,4 +1,5 @@
-"""Topics are deleted and created anew beneath consumers: they read from the start, drop what they know, miss nothing."""
+"""Topics are deleted and created anew beneath consumers: they read from the start, drop what they know, miss
+nothing."""
 
 from collections.abc import AsyncIterator
 

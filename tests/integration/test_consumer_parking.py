@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from random import Random
 from typing import Any
 
 import pytest
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
-from chassis.consumer import parked, redrive
 from infra.testing import DatabaseUrls, KafkaServer
+from millrace.consumer import parked, redrive
 from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
 from tests.integration.store_kit import running
 from tests.support import eventually
@@ -97,7 +99,9 @@ async def test_an_event_that_arrives_during_a_redrive_of_its_stream_waits_for_it
 
 
 UNREADABLE: dict[str, dict[str, Any]] = {
-    "a header that is not UTF-8": {"millrace_correlation": b"\xff\xfe"},
+    "a header that is not UTF-8": {"millrace_metadata": b"\xff\xfe"},
+    "no metadata": {"millrace_metadata": None},
+    "metadata without a correlation": {"millrace_metadata": b'{"actor":"ann"}'},
     "no version": {"millrace_version": None},
     "no position": {"millrace_position": None},
     "no type": {"ce_type": None},
@@ -145,8 +149,68 @@ async def test_a_record_without_a_usable_key_is_parked_by_itself(kit: ConsumerKi
     assert await kit.parked() == [(f"unparsable:{kit.topic.name}/0", None, "MalformedRecord", 1)]
 
 
+LONG_KEY = "".join(Random(7).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=4_000))
+"""Too long for an index row of Postgres, and random, so that it can't be compressed to fit."""
+
+
+async def test_records_with_a_key_that_no_stream_can_have_park_themselves_and_stop_nothing(
+    kit: ConsumerKit,
+) -> None:
+    await kit.send((LONG_KEY.encode(), b"no event", []))
+    await kit.send(kit.record(LONG_KEY, 1))
+    await kit.publish("good", 1)
+    async with running(kit.consumer()):
+        await kit.effects({"good": [1]})
+    first, second = await kit.parked()
+    assert first == (f"unparsable:{kit.topic.name}/0", None, "MalformedRecord", 1)
+    assert second == (f"foreign:{kit.topic.name}/0/1", 1, "ForeignRecord", 1)
+
+
+class OddName(str):
+    """A header name that is not UTF-8 on the wire."""
+
+    def encode(self, *_: object) -> bytes:
+        return b"caf\xe9"
+
+
+async def test_a_header_name_that_is_not_utf_8_parks_its_record_and_stops_nobody(kit: ConsumerKit) -> None:
+    """aiokafka gives up the whole batch, again and again: its partition would stand still, and all others of
+    the member."""
+    await kit.publish("good", 1)
+    batch = kit.producer.create_batch()
+    batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, -1, 1 << 20)
+    batch.append(timestamp=None, key=b"bad", value=b"{}", headers=[(OddName("odd"), b"x")])
+    await (await kit.producer.send_batch(batch, kit.topic.name, partition=0))
+    await kit.publish("good", 2)
+    async with running(kit.consumer()):
+        await kit.effects({"good": [1, 2]})
+    assert await kit.parked() == [("bad", None, "MalformedRecord", 1)]
+    ((error,),) = await kit.fetch("SELECT error FROM parked_events")
+    assert "header name is not UTF-8" in error
+
+
+async def test_a_record_that_cannot_even_be_parked_stops_its_partition_and_nothing_else(
+    kit: ConsumerKit,
+) -> None:
+    await kit.owner("ALTER TABLE parked_events ADD CONSTRAINT odd CHECK (stream_id <> 'bad')")
+    kit.recorder.poison = {13}
+    await kit.publish("bad", 1, n=13)
+    await kit.publish("late", 1)
+    await kit.publish("good", 1, partition=1)
+    consumer = kit.consumer()
+    async with running(consumer):
+        await kit.effects({"good": [1]})
+        await eventually(lambda: "can be neither applied nor parked" in consumer.health().detail)
+        assert consumer.health().alive
+        await kit.publish("good", 2, partition=1)
+        await kit.effects({"good": [1, 2]})
+        await kit.owner("ALTER TABLE parked_events DROP CONSTRAINT odd")
+        await kit.effects({"good": [1, 2], "late": [1]})
+        assert await kit.parked() == [("bad", 1, "KeyError", 3)]
+
+
 async def test_a_type_that_nobody_handles_is_passed_over_without_being_decoded(kit: ConsumerKit) -> None:
-    key, _, headers = kit.record("a", 1, ce_type=b"Renamed", ce_dataschema=b"Renamed/7")
+    key, _, headers = kit.record("a", 1, ce_type=b"x.Renamed", ce_dataschema=b"x:/Renamed/7")
     await kit.send((key, b"not json", headers))
     await kit.publish("a", 2)
     async with running(kit.consumer()):

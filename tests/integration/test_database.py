@@ -6,10 +6,10 @@ import psycopg
 import pytest
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from chassis import database as chassis_database
-from chassis.database import connect, is_transient, open_pool, open_read_only_pool
 from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls, PostgresServer
+from millrace.postgres import database as database_module
+from millrace.postgres.database import connect, is_data_fault, is_transient, open_pool, open_read_only_pool
 from tests.integration.store_sessions import terminate
 
 
@@ -60,15 +60,46 @@ async def test_a_pool_is_in_autocommit_mode_and_in_utc(database: DatabaseUrls) -
 
 @pytest.mark.parametrize(
     "sqlstate",
-    ["08006", "40001", "40P01", "53100", "53300", "55P03", "57P01", "57P02", "57P03", "25006", "25P03"],
+    [
+        "08006",
+        "40001",
+        "40P01",
+        "53100",
+        "53300",
+        "55P03",
+        "57014",
+        "57P01",
+        "57P02",
+        "57P03",
+        "25006",
+        "25P03",
+    ],
 )
 def test_faults_that_pass_are_transient(sqlstate: str) -> None:
     assert is_transient(psycopg.errors.lookup(sqlstate)("fault"))
 
 
-@pytest.mark.parametrize("sqlstate", ["23505", "23514", "42501", "42P01", "22P02", "57014", "P0001", "25001"])
+@pytest.mark.parametrize("sqlstate", ["23505", "23514", "42501", "42P01", "22P02", "P0001", "25001"])
 def test_mistakes_are_not_transient(sqlstate: str) -> None:
     assert not is_transient(psycopg.errors.lookup(sqlstate)("mistake"))
+
+
+@pytest.mark.parametrize("sqlstate", ["22P02", "23505", "23514", "21000", "54000", "P0001"])
+def test_what_is_said_of_values_is_a_data_fault(sqlstate: str) -> None:
+    assert is_data_fault(psycopg.errors.lookup(sqlstate)("refused"))
+
+
+@pytest.mark.parametrize("error", [psycopg.DataError("NUL"), psycopg.ProgrammingError("cannot adapt type")])
+def test_what_the_client_refuses_to_send_is_a_data_fault(error: psycopg.Error) -> None:
+    assert is_data_fault(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), TimeoutError(), PoolTimeout("full"), PoolClosed("closed"), psycopg.OperationalError()],
+)
+def test_what_says_nothing_of_values_is_no_data_fault(error: Exception) -> None:
+    assert not is_data_fault(error)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +125,7 @@ async def test_a_refused_connection_and_a_killed_one_are_transient(database: Dat
 async def test_who_waits_for_a_full_pool_gets_a_timeout_that_is_transient(
     database: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chassis_database, "ACQUIRE_TIMEOUT", 0.2)
+    monkeypatch.setattr(database_module, "ACQUIRE_TIMEOUT", 0.2)
     async with open_pool(database.service, name="full", max_size=1) as pool, pool.connection():
         started = time.monotonic()
         with pytest.raises(PoolTimeout) as full:
@@ -104,8 +135,8 @@ async def test_who_waits_for_a_full_pool_gets_a_timeout_that_is_transient(
 
 
 async def test_the_server_looks_for_clients_that_a_cut_network_took_away(database: DatabaseUrls) -> None:
-    # Its system's own patience is two hours, in which a lost session would keep its locks. What comes of it is
-    # seen in tests/chaos/test_networks.py.
+    # Its system's own patience is two hours, in which a lost session would keep its locks. What comes of it
+    # is seen in tests/chaos/test_networks.py.
     silence = """SELECT sum(setting::int * CASE name WHEN 'tcp_keepalives_interval' THEN 3 ELSE 1 END)
                  FROM pg_settings WHERE name IN ('tcp_keepalives_idle', 'tcp_keepalives_interval')"""
     async with (

@@ -1,4 +1,5 @@
-"""A deployment with a changed read model: the old version serves until the new one has been built; and back again."""
+"""A deployment with a changed read model: the old version serves until the new one has been built; and back
+again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -9,25 +10,25 @@ import httpx
 import psycopg
 import pytest
 
-from chassis.backoff import Backoff
-from chassis.consumer import Consumer, handler_for
-from chassis.database import Connection, Pool
-from chassis.definition import Feed
-from chassis.events import RecordedEvent
-from chassis.http.app import create_app
-from chassis.migrations import migrate
-from chassis.projector import Projector
-from chassis.read_model import ReadModel
-from chassis.reading import ReadModelBuilding, open_reading_pool
-from chassis.replay.build_first import BuildFirst
-from chassis.replay.errors import AlreadyLive
-from chassis.replay.rebuild import Rebuild
-from chassis.replay.sources import StoreSource
-from chassis.service import Worker
 from infra.testing import DatabaseUrls, KafkaServer
+from millrace.consumer import Consumer, handler_for
+from millrace.domain.events import RecordedEvent
+from millrace.http.app import create_app
+from millrace.migrations import migrate
+from millrace.postgres.database import Connection, Pool
+from millrace.read_models.feed import Feed
+from millrace.read_models.model import ReadModel
+from millrace.read_models.projector import Projector
+from millrace.read_models.reading import ReadModelBuilding, open_reading_pool
+from millrace.rebuild.build_first import BuildFirst
+from millrace.rebuild.rebuild import Rebuild
+from millrace.rebuild.store_source import StoreSource
+from millrace.runtime.backoff import Backoff
+from millrace.runtime.errors import AlreadyLive
+from millrace.runtime.worker import Worker
+from millrace.testing import running
 from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
 from tests.integration.rebuild_kit import NO_KAFKA
-from tests.integration.service_kit import running
 from tests.integration.store_kit import REGISTRY, Counted, StoreKit, open_store_kit
 from tests.integration.store_sessions import somebody_waits
 from tests.support import eventually
@@ -48,7 +49,8 @@ class Sums(ReadModel):
 
     async def add(self, connection: Connection, stream_id: str, n: int) -> None:
         await connection.execute(
-            "INSERT INTO sums AS s VALUES (%s, %s) ON CONFLICT (stream_id) DO UPDATE SET total = s.total + %s",
+            "INSERT INTO sums AS s VALUES (%s, %s) ON CONFLICT (stream_id) DO UPDATE SET total = s.total +"
+            " %s",
             (stream_id, n, n),
         )
 
@@ -92,7 +94,14 @@ def process(kit: StoreKit, model: ReadModel) -> BuildFirst:
     # Batches of one event: what is done before a hold stays done.
     projector = Projector(kit.store, model, kit.pool, batch_size=1)
     feed = Feed(model, REGISTRY)
-    return BuildFirst(projector, feed, kit.pool, kit.database.service, NO_KAFKA, backoff=Backoff(0.01, 0.1))
+    return BuildFirst(
+        worker=projector,
+        feed=feed,
+        pool=kit.pool,
+        database_url=kit.database.service,
+        kafka=NO_KAFKA,
+        backoff=Backoff(initial=0.01, maximum=0.1),
+    )
 
 
 async def deploy(kit: StoreKit, model: ReadModel) -> BuildFirst:
@@ -163,7 +172,7 @@ async def eventually_reads(pool: Pool, expected: list[tuple[Any, ...]]) -> None:
     await eventually(reads, what=f"readers see {expected}")
 
 
-async def test_a_prepared_query_is_prepared_anew_when_the_take_over_changed_a_type(kit: StoreKit) -> None:
+async def test_a_prepared_query_is_prepared_anew_when_the_cutover_changed_a_type(kit: StoreKit) -> None:
     model = SumsAndCounts()
     new = await deploy(kit, model)
     async with reader(kit, model) as pool:
@@ -204,7 +213,7 @@ async def test_what_only_the_new_version_has_is_unavailable_until_it_is_there(ki
 
 
 async def age(kit: StoreKit) -> None:
-    """The take-over was an hour ago."""
+    """The cutover was an hour ago."""
     async with await psycopg.AsyncConnection.connect(kit.database.superuser) as owner:
         await owner.execute("UPDATE read_model_copies SET since = since - interval '1 hour'")
 
@@ -342,9 +351,22 @@ def consuming(kit: ConsumerKit, model: ReadModel, kafka: str | None = None) -> B
     """What a process of the version of `model` does. `kafka`: where the broker is said to be."""
     servers = kafka or kit.kafka.bootstrap_servers
     name = f"{kit.name}.{model.schema}"
-    feed = Feed(model, REGISTRY, (kit.topic,), consumer=name)
-    consumer = Consumer(name, [kit.topic], REGISTRY, handler_for(model), kit.pool, bootstrap_servers=servers)
-    return BuildFirst(consumer, feed, kit.pool, kit.database.service, servers, backoff=Backoff(0.01, 0.1))
+    feed = Feed(model, REGISTRY, {kit.topic: REGISTRY}, consumer=name)
+    consumer = Consumer(
+        name=name,
+        sources={kit.topic: REGISTRY},
+        handler=handler_for(model),
+        pool=kit.pool,
+        bootstrap_servers=servers,
+    )
+    return BuildFirst(
+        worker=consumer,
+        feed=feed,
+        pool=kit.pool,
+        database_url=kit.database.service,
+        kafka=servers,
+        backoff=Backoff(initial=0.01, maximum=0.1),
+    )
 
 
 async def last_is(kit: ConsumerKit, version: int, expected: dict[str, int]) -> None:
@@ -384,7 +406,7 @@ async def test_without_kafka_the_build_waits_and_says_so(topic_kit: ConsumerKit)
         await last_is(kit, 2, {"a": 3, "b": 1})
 
 
-async def test_a_take_over_waits_for_the_first_batch_of_a_partition(topic_kit: ConsumerKit) -> None:
+async def test_a_cutover_waits_for_the_first_batch_of_a_partition(topic_kit: ConsumerKit) -> None:
     """That partition has no position row yet which could be locked: the lock is the consumer's name."""
     kit = topic_kit
     held, go_on = asyncio.Event(), asyncio.Event()
@@ -396,7 +418,7 @@ async def test_a_take_over_waits_for_the_first_batch_of_a_partition(topic_kit: C
             await go_on.wait()
 
     live = consuming(kit, Hanging())
-    feed = Feed(Last(), REGISTRY, (kit.topic,), consumer=live.name)
+    feed = Feed(Last(), REGISTRY, {kit.topic: REGISTRY}, consumer=live.name)
     async with running([live]):
         await kit.publish("c", 1, partition=2)
         await asyncio.wait_for(held.wait(), 30)
@@ -404,5 +426,5 @@ async def test_a_take_over_waits_for_the_first_batch_of_a_partition(topic_kit: C
         await somebody_waits(kit.database, unless=rebuild)
         assert not rebuild.done()
         go_on.set()
-        assert (await rebuild).switched
+        assert (await rebuild).live
         await last_is(kit, 1, {"a": 3, "b": 1, "c": 1})

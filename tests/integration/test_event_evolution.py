@@ -1,7 +1,7 @@
 """Orders of version 1 and of version 2 side by side, on a real Postgres and a real Kafka.
 
-An order service that was not deployed yet writes `OrderCreated` version 1 into the same store: everything that
-reads, here and in the other services, goes on with both.
+An order service that was not deployed yet writes `OrderCreated` version 1 into the same store: everything
+that reads, here and in the other services, goes on with both.
 """
 
 from collections.abc import AsyncIterator
@@ -17,24 +17,20 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 import schemas
-from chassis.consumer import Consumer
-from chassis.database import Pool, open_pool
-from chassis.migrations import migrate
-from chassis.reactions import Reactions
-from chassis.relay import Relay
-from chassis.service import Worker
-from chassis.store import EventStore
-from chassis.topics import Topic
-from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, unique
-from inventory_service.reactions import stock
-from notification_service.reactions import requests
-from order_service.app import consumers
+from infra.testing import DatabaseUrls, KafkaServer, PostgresServer
+from millrace.kafka.topics import Topic
+from millrace.runtime.worker import Role
+from millrace.store import EventStore
+from millrace.testing import fresh_topics, in_test
+from notification_service.app import service as notification
+from notification_service.sender import Sender
+from order_service.app import service
 from order_service.domain import ConfirmOrder
-from schemas.events.notifications import NOTIFICATION_EVENTS, NotificationRequested
-from schemas.events.orders import ORDER_EVENTS, OrderCreated, order_stream
+from schemas.events.notifications import NotificationRequested
+from schemas.events.orders import OrderCreated, order_stream
+from schemas.topics import INVENTORY, NOTIFICATIONS, ORDERS
 from tests.integration import inventory_room
 from tests.integration.order_room import OPERATOR, Room, as_customer, open_room
-from tests.integration.service_kit import running
 from tests.support import eventually
 
 EXAMPLE = orjson.loads((Path(schemas.__file__).parent / "examples" / "OrderCreated.v1.json").read_bytes())
@@ -58,7 +54,7 @@ async def append_as_version_1(room: Room, order_id: UUID) -> bytes:
     assert data.keys() == EXAMPLE.keys()
     # Spaces and all: nobody may write it anew on its way.
     stored = orjson.dumps(data, option=orjson.OPT_INDENT_2)
-    async with room.pool.connection() as connection:
+    async with room.app.pool.connection() as connection:
         await connection.execute(
             "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
             " VALUES (%s, 1, gen_random_uuid(), 'OrderCreated', 1, %s, '{\"correlation_id\": \"old\"}')",
@@ -116,9 +112,10 @@ async def test_commands_go_on_with_an_order_of_version_1(room: Room) -> None:
 
 
 async def test_what_an_older_process_cannot_read_is_answered_with_try_again(room: Room) -> None:
-    """Old and new processes run side by side during a deployment; after one was rolled back it stays like that."""
+    """Old and new processes run side by side during a deployment; after one was rolled back it stays like
+    that."""
     newer = uuid4()
-    async with room.pool.connection() as connection:
+    async with room.app.pool.connection() as connection:
         await connection.execute(
             "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
             " VALUES (%s, 1, gen_random_uuid(), 'OrderCreated', 3, '{}', '{\"correlation_id\": \"new\"}')",
@@ -141,22 +138,22 @@ async def test_a_read_model_that_has_no_channel_yet_is_read_as_well(
     order_id = await place_as_version_2(room)
     await room.order(order_id)
     for _ in range(20):  # often enough for the statements to be prepared, and their plans kept
-        row = await room.queries.order(order_id)
+        row = await room.app.resources.queries.order(order_id)
         assert row is not None
         assert row.channel == "app"
     async with await psycopg.AsyncConnection.connect(database.superuser) as owner:
         await owner.execute("ALTER SCHEMA orders_v2 RENAME TO orders_v1")
         await owner.execute("ALTER TABLE orders_v1.orders DROP COLUMN channel")
-    row = await room.queries.order(order_id)
+    row = await room.app.resources.queries.order(order_id)
     assert row is not None
     assert (row.order_id, row.channel, row.status) == (order_id, "unknown", "pending")
-    (listed,) = await room.queries.orders_of(room.customer, before=None, limit=5)
+    (listed,) = await room.app.resources.queries.orders_of(room.customer, before=None, limit=5)
     assert listed == row
 
 
 @dataclass(frozen=True)
 class Others:
-    """What hears of the orders. Whether inventory did, the orders themselves tell."""
+    """What reads the orders. Whether inventory did, the orders themselves show."""
 
     notifications: EventStore
     topic: Topic
@@ -172,30 +169,23 @@ class Others:
 
 @asynccontextmanager
 async def platform(
-    room: Room, database: DatabaseUrls, postgres: PostgresServer, kafka: KafkaServer
+    database: DatabaseUrls, postgres: PostgresServer, kafka: KafkaServer
 ) -> AsyncIterator[Others]:
-    """Relays and consumers of the three services, on topics of their own."""
-    orders, inventory = [Topic(await kafka.create_topic(partitions=1), 1) for _ in range(2)]
-    stock_urls, notification_urls = [await postgres.create_database() for _ in range(2)]
-    await migrate(notification_urls.migrator)
+    """The three services on topics of their own; the order service as another process beside that of the
+    room."""
     broker = kafka.bootstrap_servers
+    topics = await fresh_topics(broker, [ORDERS, INVENTORY, NOTIFICATIONS])
+    stock_urls, notification_urls = [await postgres.create_database() for _ in range(2)]
     async with (
-        inventory_room.open_room(stock_urls) as stockroom,
-        open_pool(notification_urls.service, name="notifications", max_size=3) as pool,
-        EventStore(pool, NOTIFICATION_EVENTS) as notifications,
+        inventory_room.open_room(stock_urls, kafka=broker, topics=topics) as stockroom,
+        in_test(
+            notification, notification_urls, kafka=broker, topics=topics, without=[Sender.name]
+        ) as notifications,
     ):
         await stockroom.stocked("TEA-1", 100)
-        workers: list[Worker] = [
-            Relay(room.pool, database.service, room.store, orders, "/order-service", broker),
-            Relay(
-                stockroom.pool, stock_urls.service, stockroom.store, inventory, "/inventory-service", broker
-            ),
-            _consumer(stock, orders, stockroom.pool, stockroom.store, broker),
-            _consumer(requests, orders, pool, notifications, broker),
-            *consumers(room.pool, room.store, broker, inventory),
-        ]
-        async with running(workers):
-            yield Others(notifications, orders)
+        path = frozenset({Role.RELAY, Role.CONSUMERS})
+        async with in_test(service, database, kafka=broker, topics=topics, roles=path):
+            yield Others(notifications.store, topics[ORDERS])
     for urls in (stock_urls, notification_urls):
         await postgres.drop_database(urls.name)
 
@@ -206,7 +196,7 @@ async def test_every_service_goes_on_with_both_versions_and_the_relay_sends_what
     old = uuid4()
     stored = await append_as_version_1(room, old)
     new = await place_as_version_2(room, "marketplace")
-    async with platform(room, database, postgres, kafka) as others:
+    async with platform(database, postgres, kafka) as others:
         for order_id in (old, new):
             confirmed = await room.http.get(
                 f"/orders/{order_id}",
@@ -224,24 +214,16 @@ async def test_every_service_goes_on_with_both_versions_and_the_relay_sends_what
         created = [
             record
             for record in await records(kafka, others.topic)
-            if header(record, "ce_type") == "OrderCreated"
+            if header(record, "ce_type") == "dev.millrace.OrderCreated"
         ]
 
     assert {header(record, "ce_subject"): header(record, "ce_dataschema") for record in created} == {
-        order_stream(old): "OrderCreated/1",
-        order_stream(new): "OrderCreated/2",
+        order_stream(old): "https://millrace.dev/schemas/OrderCreated/1",
+        order_stream(new): "https://millrace.dev/schemas/OrderCreated/2",
     }
     values = {header(record, "ce_subject"): record.value for record in created}
     assert values[order_stream(old)] == stored
     assert orjson.loads(values[order_stream(new)])["channel"] == "marketplace"
-
-
-def _consumer(
-    handler: Reactions[Any, Any], topic: Topic, pool: Pool, store: EventStore, kafka: str
-) -> Consumer:
-    return Consumer(
-        unique(handler.name), [topic], ORDER_EVENTS, handler, pool, store, bootstrap_servers=kafka
-    )
 
 
 async def records(kafka: KafkaServer, topic: Topic) -> list[ConsumerRecord]:

@@ -6,12 +6,13 @@ from uuid import UUID
 
 import pytest
 from psycopg import OperationalError
-from psycopg.errors import RaiseException
+from psycopg.errors import InvalidTransactionState
 
-from chassis.database import connect, is_transient
-from chassis.events import Metadata, NewEvent
-from chassis.store import ANY, NO_STREAM, Appended, EventIdsReused, StreamAppend, WrongExpectedVersion
 from infra.testing import DatabaseUrls, unique
+from millrace.domain.events import Metadata, NewEvent
+from millrace.postgres.database import connect, is_transient
+from millrace.postgres.faults import is_environmental
+from millrace.store import ANY, NO_STREAM, Appended, EventIdsReused, StreamAppend, WrongExpectedVersion
 from tests.integration.store_kit import Counted, StoreKit, open_store_kit
 from tests.integration.store_sessions import appending_is_held_up, terminate
 from tests.support import eventually
@@ -201,8 +202,9 @@ async def test_whoever_reads_under_an_old_snapshot_can_not_append(kit: StoreKit)
     """Under REPEATABLE READ the versions that append_events compares with would be out of date."""
     async with kit.pool.connection() as connection, connection.transaction(force_rollback=True):
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        with pytest.raises(RaiseException, match="READ COMMITTED"):
+        with pytest.raises(InvalidTransactionState, match="READ COMMITTED") as refused:
             await kit.store.append_in(connection, [StreamAppend("s", NO_STREAM, counted(1))])
+    assert is_environmental(refused.value), "no event is to be blamed for it"
 
 
 async def test_an_append_never_scans_the_table_whatever_the_statistics_say(database: DatabaseUrls) -> None:

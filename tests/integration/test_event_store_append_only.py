@@ -1,12 +1,13 @@
-"""Append-only is enforced by Postgres: the service role has no right to more, and triggers refuse even the owner."""
+"""Append-only is enforced by Postgres: the service role has no right to more, and triggers refuse even the
+owner."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from chassis.database import Connection, connect
 from infra.testing import DatabaseUrls
+from millrace.postgres.database import Connection, connect
 from tests.integration.store_kit import StoreKit, open_store_kit
 
 CHANGES = [
@@ -76,7 +77,8 @@ async def test_the_service_can_insert_the_columns_that_are_its_own(kit: StoreKit
     """So that the tests above are refused for the column, and for nothing else."""
     await kit.fetch(
         "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
-        " VALUES ('s', 3, gen_random_uuid(), 'Counted', 1, '{\"n\": 3}', '{\"correlation_id\": \"c\"}') RETURNING 1"
+        " VALUES ('s', 3, gen_random_uuid(), 'Counted', 1, '{\"n\": 3}', '{\"correlation_id\": \"c\"}')"
+        " RETURNING 1"
     )
     assert [event.version for event in await kit.store.read_stream("s")] == [1, 2, 3]
 

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 from psycopg.errors import AdminShutdown, CheckViolation
 
-from chassis.database import is_transient, open_pool
-from chassis.events import DomainEvent, Metadata, NewEvent
-from chassis.store import (
+from infra.testing import DatabaseUrls
+from millrace.domain.events import DomainEvent, Metadata, NewEvent
+from millrace.postgres.database import is_transient, open_pool
+from millrace.store import (
     NO_STREAM,
     AppendTimeout,
     EventStore,
@@ -17,8 +18,7 @@ from chassis.store import (
     WrongExpectedVersion,
     group_commit,
 )
-from chassis.store.group_commit import MAX_GROUPS
-from infra.testing import DatabaseUrls
+from millrace.store.group_commit import MAX_GROUPS
 from tests.integration.store_kit import REGISTRY, Counted, StoreKit, open_store_kit
 from tests.integration.store_sessions import appending_is_held_up, terminate
 

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from chassis.database import Connection, connect
-from chassis.events import Metadata, NewEvent
-from chassis.store import ANY, EventStore, StreamAppend
 from infra.testing import DatabaseUrls
+from millrace.domain.events import Metadata, NewEvent
+from millrace.postgres.database import Connection, connect
+from millrace.store import ANY, EventStore, StreamAppend
 from tests.integration.store_kit import Counted, StoreKit, open_store_kit
 from tests.integration.store_sessions import waits_for_a_lock
 
@@ -17,7 +17,8 @@ Write = Callable[[EventStore, Connection], Awaitable[None]]
 
 
 class Tail:
-    """A reader that remembers the last position it saw, and nothing else; as the relay and the projectors do."""
+    """A reader that remembers the last position it saw, and nothing else; as the relay and the projectors
+    do."""
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
@@ -109,7 +110,8 @@ async def test_a_tail_beside_eight_writers_sees_every_event_once_and_each_stream
 
 
 async def write_and_hold(kit: StoreKit, random: Random) -> list[tuple[str, int]]:
-    """Thirty transactions of some events on some of five streams, each held open a moment before its commit."""
+    """Thirty transactions of some events on some of five streams, each held open a moment before its
+    commit."""
     written = []
     async with await connect(kit.database.service, name="writer") as connection:
         for _ in range(30):

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from chassis.database import Connection, open_pool
-from chassis.migrations import migrate
-from chassis.store import rows, snapshot_rows
 from infra.testing import DatabaseUrls
+from millrace.migrations import migrate
+from millrace.postgres.database import Connection, open_pool
+from millrace.store import rows, snapshot_rows
 
 STREAMS = [f"s-{n}" for n in range(20)]
 _FILL = """

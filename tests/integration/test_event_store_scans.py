@@ -6,11 +6,11 @@ from contextlib import aclosing
 
 import pytest
 
-from chassis.decider import Decider
-from chassis.events import DomainEvent, UnknownEvent
-from chassis.replay.fold import fold_streams
-from chassis.store import EventStore, Shard
 from infra.testing import DatabaseUrls
+from millrace.application.fold import fold_streams
+from millrace.domain.decider import Decider
+from millrace.domain.events import DomainEvent, UnknownEvent
+from millrace.store import EventStore, Shard
 from tests.integration.store_kit import Counted, StoreKit, open_store_kit
 
 

@@ -8,18 +8,12 @@ import grpc
 import httpx
 import pytest
 
-from chassis.migrations import migrate
-from chassis.rpc.channel import open_channel
-from chassis.rpc.errors import reason_of
-from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls
 from inventory_service.app import service
-from inventory_service.read_models.stock import Stock
-from inventory_service.settings import InventorySettings
+from millrace.rpc.errors import reason_of
+from millrace.testing import in_test
 from schemas.grpc.inventory_pb2 import GetAvailabilityRequest, GetAvailabilityResponse
 from schemas.grpc.inventory_pb2_grpc import InventoryStub
-from tests.integration.service_kit import running
-from tests.support import eventually
 
 if TYPE_CHECKING:
     from schemas.grpc.inventory_pb2_grpc import InventoryAsyncStub  # exists for type checkers only
@@ -51,29 +45,8 @@ class Doors:
 
 @pytest.fixture
 async def doors(database: DatabaseUrls) -> AsyncIterator[Doors]:
-    await migrate(database.migrator, [], [Stock()])
-    http_port, grpc_port, nobody = free_ports(3)
-    settings = InventorySettings(
-        database_url=database.service,
-        kafka_bootstrap_servers=f"127.0.0.1:{nobody}",
-        http_port=http_port,
-        grpc_port=grpc_port,
-    )
-    async with (
-        service(settings) as workers,
-        running(workers),
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}") as http,
-        open_channel(f"127.0.0.1:{grpc_port}", timeout=5.0) as channel,
-    ):
-        await eventually(lambda: answers(http), what="HTTP answers")
-        yield Doors(http, InventoryStub(channel))
-
-
-async def answers(http: httpx.AsyncClient) -> bool:
-    try:
-        return (await http.get("/products")).status_code == 200
-    except httpx.ConnectError:
-        return False
+    async with in_test(service, database, kafka="127.0.0.1:1", topics={}) as app:
+        yield Doors(app.http, InventoryStub(app.grpc))
 
 
 async def test_availability_of_many_skus_leaves_out_what_nobody_listed(doors: Doors) -> None:

@@ -4,14 +4,13 @@ from uuid import uuid4
 
 import pytest
 
-from chassis.database import open_pool
-from chassis.events import DomainEvent, Metadata, NewEvent
-from chassis.migrations import migrate
-from chassis.store import ANY, EventStore, StreamAppend
 from infra.testing import DatabaseUrls
 from inventory_service.domain import PRODUCT
-from inventory_service.queries import ProductRow
-from inventory_service.read_models.stock import Stock
+from inventory_service.read_models.stock import ProductRow, Stock
+from millrace.domain.events import DomainEvent, Metadata, NewEvent
+from millrace.migrations import migrate
+from millrace.postgres.database import open_pool
+from millrace.store import ANY, EventStore, StreamAppend
 from schemas.events.inventory import (
     INVENTORY_EVENTS,
     PriceChanged,
@@ -73,19 +72,17 @@ async def test_every_split_into_batches_gives_the_rows_that_the_ledgers_fold_to(
                     await connection.execute("SET LOCAL search_path TO stock_v1, public")
                     await model.apply(connection, recorded[start : start + batch_size])
             rows = await (await connection.execute("SELECT * FROM stock_v1.products")).fetchall()
-    expected = set()
+    expected = {}
     for sku, events in LEDGERS.items():
         product = PRODUCT.fold(events)
         assert product.price is not None
-        expected.add(
-            ProductRow(
-                sku,
-                product.name,
-                product.price.amount,
-                product.price.currency,
-                product.on_hand,
-                product.reserved,
-                len(events),
-            )
+        expected[sku] = ProductRow(
+            sku,
+            product.name,
+            product.price.amount,
+            product.price.currency,
+            product.on_hand,
+            product.reserved,
+            len(events),
         )
-    assert {ProductRow(*row) for row in rows} == expected
+    assert {row[0]: ProductRow(*row) for row in rows} == expected

@@ -1,4 +1,5 @@
-"""Orders arrive from Kafka, stock is decided in Postgres: never oversold, nothing twice, all lines or none."""
+"""Orders arrive from Kafka, stock is decided in Postgres: never oversold, nothing twice, all lines or
+none."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -6,18 +7,16 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
-from chassis.consumer import Consumer
-from chassis.database import open_pool
-from chassis.events import DomainEvent, Metadata, NewEvent, RecordedEvent
-from chassis.migrations import migrate
-from chassis.record import to_record
-from chassis.store import ANY, EventStore, StreamAppend, WrongExpectedVersion
-from chassis.topics import Topic
-from chassis.unit_of_work import UnitOfWork
-from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, unique
+from infra.testing import DatabaseUrls, KafkaServer, unique
 from inventory_service.reactions import keep_stock, stock
+from millrace.application.unit_of_work import UnitOfWork
+from millrace.consumer import Consumer
+from millrace.domain.events import DomainEvent, RecordedEvent
+from millrace.kafka.topics import Topic
+from millrace.postgres.database import open_pool
+from millrace.store import EventStore, WrongExpectedVersion
+from millrace.testing import TopicWriter, fresh_topics
 from schemas.events.inventory import (
     INVENTORY_EVENTS,
     StockDeducted,
@@ -37,6 +36,7 @@ from schemas.events.orders import (
     order_stream,
 )
 from schemas.money import Money
+from schemas.topics import ORDERS
 from tests.integration.inventory_room import Room, open_room
 from tests.integration.store_kit import running
 from tests.support import eventually
@@ -65,32 +65,25 @@ def shipped(order: OrderCreated) -> OrderShipped:
 
 @dataclass(frozen=True)
 class Shop:
-    """The order service's side: its store, and its topic."""
+    """The order service's side: what it recorded, and its topic."""
 
-    store: EventStore
-    topic: Topic
-    producer: AIOKafkaProducer
+    writer: TopicWriter
 
-    async def record(
-        self, events: Sequence[OrderCreated | OrderCancelled | OrderShipped]
-    ) -> list[RecordedEvent]:
-        """Append to the order store; what it recorded."""
-        new = [(order_stream(event.order_id), NewEvent(event, Metadata("test"))) for event in events]
-        for stream, event in new:
-            await self.store.append([StreamAppend(stream, ANY, [event])])
-        return await self.store.find([event.event_id for _, event in new])
+    @property
+    def topic(self) -> Topic:
+        return self.writer.topic
+
+    def record(self, events: Sequence[OrderCreated | OrderCancelled | OrderShipped]) -> list[RecordedEvent]:
+        """What its store has after these."""
+        return [self.writer.record(order_stream(event.order_id), event) for event in events]
 
     async def publish(self, recorded: Sequence[RecordedEvent]) -> None:
         """Send to the topic, as the relay does."""
-        epoch = await self.store.epoch()
-        for event in recorded:
-            key, value, headers = to_record(event, epoch, self.topic.generation, "/order-service")
-            await self.producer.send(self.topic.name, value, key, headers=headers)
-        await self.producer.flush()
+        await self.writer.send(*recorded)
 
     async def tells(self, *events: OrderCreated | OrderCancelled | OrderShipped) -> None:
         """Append and publish."""
-        await self.publish(await self.record(events))
+        await self.publish(self.record(events))
 
 
 @pytest.fixture
@@ -100,17 +93,11 @@ async def room(database: DatabaseUrls) -> AsyncIterator[Room]:
 
 
 @pytest.fixture
-async def shop(postgres: PostgresServer, kafka: KafkaServer) -> AsyncIterator[Shop]:
-    urls = await postgres.create_database()
-    await migrate(urls.migrator)
-    topic = Topic(await kafka.create_topic(partitions=12))
-    async with (
-        open_pool(urls.service, name="orders", max_size=2) as pool,
-        EventStore(pool, ORDER_EVENTS) as store,
-        AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer,
-    ):
-        yield Shop(store, topic, producer)
-    await postgres.drop_database(urls.name)
+async def shop(kafka: KafkaServer) -> AsyncIterator[Shop]:
+    topics = await fresh_topics(kafka.bootstrap_servers, [ORDERS], partitions=12)
+    writer = TopicWriter(topics[ORDERS], ORDER_EVENTS, kafka=kafka.bootstrap_servers)
+    yield Shop(writer)
+    await writer.close()
 
 
 @asynccontextmanager
@@ -122,12 +109,11 @@ async def stockroom(
     async with open_pool(database.service, name="stock", max_size=3 * consumers) as pool:
         members = [
             Consumer(
-                group,
-                [shop.topic],
-                ORDER_EVENTS,
-                stock,
-                pool,
-                EventStore(pool, INVENTORY_EVENTS),
+                name=group,
+                sources={shop.topic: ORDER_EVENTS},
+                handler=stock,
+                pool=pool,
+                store=EventStore(pool, INVENTORY_EVENTS),
                 bootstrap_servers=kafka.bootstrap_servers,
                 max_records=max_records,
             )
@@ -161,7 +147,7 @@ async def test_the_last_ten_units_are_sold_ten_times_to_hundreds_of_orders(
 ) -> None:
     await room.stocked("LAST", 10)
     orders = [created({"LAST": 1}) for _ in range(320)]
-    recorded = await shop.record(orders)
+    recorded = shop.record(orders)
     async with stockroom(database, kafka, shop, consumers=2, max_records=20) as consumers:
         await shop.publish(recorded)
         told = await answers(room, orders)
@@ -186,7 +172,7 @@ async def test_orders_of_many_lines_leave_reservations_and_ledgers_in_agreement(
         await room.stocked(sku, 40)
     wishes = [{"A": 1, "B": 2}, {"B": 1, "C": 3}, {"C": 1, "A": 2}, {"A": 1, "B": 1, "C": 1}]
     orders = [created(wishes[number % 4]) for number in range(120)]
-    recorded = await shop.record(orders)
+    recorded = shop.record(orders)
     async with stockroom(database, kafka, shop, consumers=2, max_records=10):
         await shop.publish(recorded)
         told = await answers(room, orders)
@@ -211,7 +197,7 @@ async def test_an_order_lives_on_in_the_stock_and_redelivery_changes_nothing(
         await room.stocked(sku, 5)
     kept, dropped, sent = created({"TEA": 1}), created({"TEA": 2, "CUP": 1}), created({"CUP": 3})
     short = created({"TEA": 1, "CUP": 9})
-    story = await shop.record([kept, dropped, sent, short, cancelled(dropped), shipped(sent)])
+    story = shop.record([kept, dropped, sent, short, cancelled(dropped), shipped(sent)])
     async with stockroom(database, kafka, shop) as (consumer,):
         await shop.publish(story)
         await eventually(lambda: consumer.counters.applied == 6, within=30, what="the story is applied")
@@ -245,9 +231,9 @@ async def test_the_loser_of_a_race_for_the_last_unit_decides_again_on_what_is_le
 ) -> None:
     await room.stocked("LAST", 1)
     orders = [created({"LAST": 1}), created({"LAST": 1})]
-    slow, fast = await shop.record(orders)
+    slow, fast = shop.record(orders)
 
-    async with room.pool.connection() as connection, connection.transaction(force_rollback=True):
+    async with room.app.pool.connection() as connection, connection.transaction(force_rollback=True):
         late = UnitOfWork(connection, room.store, "slow")
         await keep_stock([slow], late)
         await settle(room, fast)
@@ -263,7 +249,7 @@ async def test_the_loser_of_a_race_for_the_last_unit_decides_again_on_what_is_le
 
 async def settle(room: Room, recorded: RecordedEvent) -> None:
     """Decide one event in a transaction of its own."""
-    async with room.pool.connection() as connection, connection.transaction():
+    async with room.app.pool.connection() as connection, connection.transaction():
         unit = UnitOfWork(connection, room.store, "fast")
         await keep_stock([recorded], unit)
         await unit.flush()

@@ -12,14 +12,14 @@ import psycopg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from chassis.topics import ensure_topics
 from infra.local.errors import ComponentError, PortTaken, StackError
 from infra.local.home import Home
 from infra.local.stack import Stack
 from infra.testing import unique
-from infra.topology import Service, Topology, free_topology
+from infra.topology import SERVICES, Topology, free_topology
+from millrace.kafka.topics import ensure_topics
 
-ORDER = Service("order")
+ORDER = SERVICES[0]
 
 
 @pytest.fixture

@@ -13,25 +13,22 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from chassis.backoff import Backoff
-from chassis.database import open_pool
-from chassis.events import Metadata, NewEvent
-from chassis.metrics import Metrics
-from chassis.migrations import migrate
-from chassis.process_metrics import watch_pools
-from chassis.projector import Projector
-from chassis.relay import Relay
-from chassis.rpc.channel import open_channel
-from chassis.store import NO_STREAM, EventStore, StreamAppend, WrongExpectedVersion
-from chassis.topics import Topic
 from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls, KafkaServer
-from order_service.app import CATALOGUE_MODEL, ORDERS_MODEL, service
-from order_service.settings import OrderSettings
+from millrace.domain.events import Metadata, NewEvent
+from millrace.kafka.topics import Topic
+from millrace.postgres.database import open_pool
+from millrace.process.metrics import watch_pools
+from millrace.read_models.projector import Projector
+from millrace.relay import Relay
+from millrace.runtime.backoff import Backoff
+from millrace.store import NO_STREAM, EventStore, StreamAppend, WrongExpectedVersion
+from millrace.telemetry.metrics import Metrics
+from millrace.testing import in_test
+from order_service.app import service
 from schemas.grpc import orders_pb2, orders_pb2_grpc
 from tests.integration.consumer_kit import open_consumer_kit
 from tests.integration.order_room import as_customer
-from tests.integration.service_kit import running as running_service
 from tests.integration.store_kit import REGISTRY, Counted, StoreKit, open_relay_kit, open_store_kit, running
 from tests.integration.test_order_service import list_tea
 from tests.integration.test_projector import Totals
@@ -160,8 +157,13 @@ async def test_a_relay_without_kafka_tells_how_much_waits(store: StoreKit) -> No
     metrics = Metrics()
     await store.append("a", 1, 2, 3)
     relay = Relay(
-        *(store.pool, store.database.service, store.store, Topic("away"), "/counter-service", NOBODY),
-        backoff=Backoff(0.02, 0.2),
+        pool=store.pool,
+        url=store.database.service,
+        store=store.store,
+        topic=Topic("away"),
+        source="/counter-service",
+        bootstrap_servers=NOBODY,
+        backoff=Backoff(initial=0.02, maximum=0.2),
         metrics=metrics,
     )
     async with running(relay):
@@ -216,25 +218,13 @@ async def test_a_pool_tells_who_waits_for_a_connection(database: DatabaseUrls) -
 
 
 async def test_a_service_tells_what_it_did_and_names_nobody(database: DatabaseUrls) -> None:
-    await migrate(database.migrator, [], [ORDERS_MODEL, CATALOGUE_MODEL])
-    await list_tea(database)
-    http_port, grpc_port = free_ports(2)
-    settings = OrderSettings(
-        database_url=database.service,
-        kafka_bootstrap_servers=NOBODY,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        inventory_grpc_target=NOBODY,
-    )
     customer, key, correlation = uuid4(), uuid4().hex, f"correlation-{uuid4().hex}"
     told = {**as_customer(customer), "Idempotency-Key": key, "X-Correlation-Id": correlation}
     async with (
-        service(settings) as workers,
-        running_service(workers),
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", trust_env=False) as client,
-        open_channel(f"127.0.0.1:{grpc_port}", timeout=5.0) as channel,
+        in_test(service, database, kafka=NOBODY, topics={}, inventory_grpc_target=NOBODY) as app,
     ):
-        await eventually(lambda: _answers(client), what="the service answers")
+        client = app.http
+        await list_tea(app.pool)
         body = {"lines": [{"sku": "TEA-1", "quantity": 2}]}
         for _ in range(2):
             placed = await client.post("/orders", json=body, headers=told)
@@ -244,7 +234,7 @@ async def test_a_service_tells_what_it_did_and_names_nobody(database: DatabaseUr
         assert (await client.get(f"/orders/{order_id}", params=wait, headers=told)).status_code == 200
         unknown = {"lines": [{"sku": "NEW-1", "quantity": 1}]}  # inventory is asked for it, in vain
         assert (await client.post("/orders", json=unknown, headers={**told, "Idempotency-Key": "k"})).is_error
-        orders = orders_pb2_grpc.OrdersStub(channel)
+        orders = orders_pb2_grpc.OrdersStub(app.grpc)
         await orders.GetOrder(orders_pb2.GetOrderRequest(order_id=order_id))
         with pytest.raises(grpc.aio.AioRpcError):
             await orders.GetOrder(orders_pb2.GetOrderRequest(order_id=str(uuid4())))

@@ -9,18 +9,18 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-import chassis.migrations
-from chassis.database import Connection, connect
-from chassis.events import RecordedEvent
-from chassis.migrations import MigrationError, Migrations, migrate
-from chassis.read_model import ReadModel
+import millrace.migrations
 from infra.testing import DatabaseUrls, unique
+from millrace.domain.events import RecordedEvent
+from millrace.migrations import MigrationError, Migrations, migrate
+from millrace.postgres.database import Connection, connect
+from millrace.read_models.model import ReadModel
 
 MakeSource = Callable[[dict[str, str]], Migrations]
 
-CHASSIS = [
+FRAMEWORK = [
     f"chassis {file.stem.replace('_', ' ', 1)}"
-    for file in sorted(Path(chassis.migrations.__path__[0]).glob("*.sql"))
+    for file in sorted(Path(millrace.migrations.__path__[0]).glob("*.sql"))
 ]
 
 
@@ -77,7 +77,7 @@ async def test_each_file_is_applied_once_after_the_chassis_own(
     database: DatabaseUrls, make_source: MakeSource
 ) -> None:
     source = make_source({"0001_make.sql": "CREATE TABLE numbers (n int)"})
-    assert await migrate(database.migrator, [source]) == [*CHASSIS, "counter 0001 make"]
+    assert await migrate(database.migrator, [source]) == [*FRAMEWORK, "counter 0001 make"]
     assert await migrate(database.migrator, [source]) == []
 
     source = make_source(
@@ -101,7 +101,7 @@ async def test_processes_that_start_at_once_apply_each_file_once(
     )
     applied = await asyncio.gather(*(migrate(database.migrator, [source], [Totals()]) for _ in range(4)))
 
-    everything = [*CHASSIS, "counter 0001 make", "counter 0002 fill", "read_model totals 0001 v1"]
+    everything = [*FRAMEWORK, "counter 0001 make", "counter 0002 fill", "read_model totals 0001 v1"]
     assert sorted(chain.from_iterable(applied)) == sorted(everything)
     assert await rows(database.superuser, "SELECT n FROM numbers") == [(1,)]
 
@@ -238,7 +238,7 @@ async def test_a_new_version_is_built_beside_the_older_one_even_without_events(
     assert await copies(database) == ["totals_v1", "totals_v2_next"]
 
 
-TO_LIVE: LiteralString = "SELECT take_over_read_model_copy('totals', 2)"
+TO_LIVE: LiteralString = "SELECT cut_over_read_model_copy('totals', 2)"
 
 
 async def test_versions_before_the_one_that_a_roll_back_would_go_to_are_dropped(
@@ -270,3 +270,22 @@ async def test_changed_tables_need_a_new_version_of_the_read_model(database: Dat
     await migrate(database.migrator, read_models=[Totals()])
     with pytest.raises(MigrationError, match=r"read model totals changed.*raise its version"):
         await migrate(database.migrator, read_models=[ChangedTotals()])
+
+
+async def test_consumers_of_an_earlier_release_began_with_the_history(database: DatabaseUrls) -> None:
+    await migrate(database.migrator)
+    await execute(
+        database.superuser,
+        "DROP TABLE consumer_beginning_positions, consumer_beginnings",
+        "DELETE FROM schema_migrations WHERE source = 'chassis' AND name = 'beginnings'",
+        "INSERT INTO read_models (name, version, consumer) VALUES ('stock', 1, 'shop.stock_v1')",
+        """
+        INSERT INTO consumer_positions (consumer, epoch, topic, generation, partition, position, next_offset)
+        SELECT consumer, gen_random_uuid(), 'orders.events', 1, partition, 7, 8
+        FROM unnest(ARRAY['shop.saga', 'shop.stock_v1', 'shop.stock_v2.next']) AS consumer,
+            generate_series(0, 2) AS partition
+        """,
+    )
+    await migrate(database.migrator)
+    began = "SELECT consumer, topic, begins, declared FROM consumer_beginnings"
+    assert await rows(database.superuser, began) == [("shop.saga", "orders.events", "history", "history")]

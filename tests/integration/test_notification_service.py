@@ -1,26 +1,16 @@
 """The notification service as a whole: from an order's events in the topic to the mail, and its HTTP door."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaProducer
 
-from chassis.events import DomainEvent, EventRegistry, Metadata, RecordedEvent
-from chassis.ids import new_id
-from chassis.migrations import migrate
-from chassis.record import to_record
-from chassis.service import Role
-from chassis.topics import Topic, ensure_topics
-from infra.local.ports import free_ports
-from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, unique
-from notification_service import app
-from notification_service.read_models.notifications import Notifications
-from notification_service.settings import NotificationSettings
+from infra.testing import DatabaseUrls, KafkaServer, PostgresServer
+from millrace.domain.events import DomainEvent, RecordedEvent
+from millrace.testing import TopicWriter, in_test
+from notification_service.app import service
 from schemas.events.orders import (
     ORDER_EVENTS,
     OrderConfirmed,
@@ -30,54 +20,35 @@ from schemas.events.orders import (
     order_stream,
 )
 from schemas.money import Money
+from schemas.topics import ORDERS
 from tests.integration.notification_kit import MailServer
-from tests.integration.service_kit import running
-from tests.integration.user_kit import ADA
-from tests.integration.user_kit import serve as serve_users
-from tests.integration.user_kit import settings_for as user_settings_for
+from tests.integration.user_kit import ADA, deployment
 from tests.support import eventually
-from user_service.app import DEFINITION as USER_SERVICE
 
 PRICE = Money(amount=1250, currency="EUR")
 OPERATOR = {"X-Operator-Id": "olga"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class OrderTopic:
     """Writes to the orders' topic what the order service's relay would write."""
 
-    topic: Topic
-    producer: AIOKafkaProducer
-    epoch: UUID = field(default_factory=uuid4)
+    writer: TopicWriter
     recorded: list[RecordedEvent] = field(default_factory=list)
 
     async def publish(self, events: Sequence[DomainEvent], times: int = 1) -> None:
         """The whole history of one order, each record so many times."""
-        for version, event in enumerate(events, 1):
-            recorded = RecordedEvent(
-                position=len(self.recorded) + 1,
-                stream_id=order_stream(event.order_id),  # type: ignore[attr-defined]
-                version=version,
-                event_id=new_id(),
-                event_type=event.event_type,
-                schema_version=event.schema_version,
-                data=event.to_json(),
-                metadata=Metadata(correlation_id="test"),
-                recorded_at=datetime.now(UTC),
-                registry=EventRegistry([]),
-            )
-            self.recorded.append(recorded)
-            for _ in range(times):
-                await self._send(recorded)
+        for event in events:
+            stream = order_stream(event.order_id)  # type: ignore[attr-defined]
+            recorded = await self.writer.publish(stream, event)
+            for one in recorded * (times - 1):
+                await self.writer.send(one)
+            self.recorded.extend(recorded)
 
     async def republish(self) -> None:
         """Everything once more, as when a topic is filled again from the store."""
-        for recorded in self.recorded:
-            await self._send(recorded)
-
-    async def _send(self, recorded: RecordedEvent) -> None:
-        key, value, headers = to_record(recorded, self.epoch, self.topic.generation, "/order-service")
-        await self.producer.send_and_wait(self.topic.name, value, key=key, headers=headers)
+        for one in self.recorded:
+            await self.writer.send(one)
 
 
 @dataclass(frozen=True)
@@ -117,54 +88,26 @@ def history(customer: UUID, order: UUID, *, shipped: bool = False) -> list[Domai
     return events
 
 
-@asynccontextmanager
-async def order_topic(kafka: KafkaServer, topic: Topic) -> AsyncIterator[OrderTopic]:
-    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all")
-    await producer.start()
-    try:
-        yield OrderTopic(topic, producer)
-    finally:
-        await producer.stop()
-
-
 @pytest.fixture
 async def platform(
-    database: DatabaseUrls,
-    postgres: PostgresServer,
-    kafka: KafkaServer,
-    monkeypatch: pytest.MonkeyPatch,
+    database: DatabaseUrls, postgres: PostgresServer, kafka: KafkaServer
 ) -> AsyncIterator[Platform]:
-    # Topics that no other test writes to. One partition: what comes later takes effect later.
-    orders_events, notifications_events = Topic(unique("orders"), 1), Topic(unique("notifications"), 1)
-    monkeypatch.setattr(app, "ORDERS", orders_events)
-    monkeypatch.setattr(app, "NOTIFICATIONS", notifications_events)
-    await ensure_topics(kafka.bootstrap_servers, [orders_events, notifications_events])
-    user_database = await postgres.create_database()
-    await migrate(user_database.migrator, USER_SERVICE.migrations, USER_SERVICE.read_models)
-    await migrate(database.migrator, [], [Notifications()])
-    user_settings = user_settings_for(user_database)
     mail = MailServer()
     await mail.start()
-    http_port, grpc_port = free_ports(2)
-    settings = NotificationSettings(
-        database_url=database.service,
-        kafka_bootstrap_servers=kafka.bootstrap_servers,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        user_grpc_target=f"127.0.0.1:{user_settings.grpc_port}",
-        smtp_port=mail.port,
-    )
     async with (
-        serve_users(user_settings, frozenset({Role.HTTP, Role.GRPC})) as users,
-        order_topic(kafka, orders_events) as orders,
-        app.service(settings) as workers,
-        running(workers),
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", trust_env=False) as client,
+        deployment(postgres) as user_service,
+        user_service.serve() as users,
+        in_test(
+            service,
+            database,
+            kafka=kafka.bootstrap_servers,
+            user_grpc_target=user_service.target,
+            smtp_port=mail.port,
+        ) as app,
     ):
-        await eventually(lambda: answers(client), what="the service answers")
-        yield Platform(client, mail, orders, UUID(await users.register()))
+        orders = OrderTopic(app.writers[ORDERS])
+        yield Platform(app.http, mail, orders, UUID(await users.register()))
     await mail.stop()
-    await postgres.drop_database(user_database.name)
 
 
 async def test_an_orders_events_become_mails_also_when_each_record_comes_three_times(
@@ -255,13 +198,6 @@ async def test_bad_questions_are_problems_that_name_the_field(platform: Platform
 
 async def test_it_tells_what_it_listens_to(platform: Platform) -> None:
     told = (await platform.http.get("/asyncapi.json")).text
-    assert platform.orders.topic.name in told
+    assert platform.orders.writer.topic.name in told
     for event in ORDER_EVENTS.classes:
         assert event.event_type in told
-
-
-async def answers(client: httpx.AsyncClient) -> bool:
-    try:
-        return (await client.get("/livez")).status_code == 200
-    except httpx.ConnectError:
-        return False

@@ -1,4 +1,5 @@
-"""An operator's redrive, from the board's door to the effect: asked of the board, carried out by the service, written down."""
+"""An operator's redrive, from the board's auth to the effect: asked of the board, carried out by the service,
+written down."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,20 +17,21 @@ from psycopg.errors import InsufficientPrivilege
 import inventory_service.app as inventory
 import notification_service.app as notification
 import order_service.app as order
-from chassis.ids import new_id
-from chassis.leader import open_leader_session
-from chassis.migrations import migrate
-from chassis.operator_requests import TAKES, OperatorRequests
-from chassis.service import Role
-from chassis.settings import ServiceSettings
-from infra.board.actions import Actions
-from infra.board.app import create_app
-from infra.board.door import Door
-from infra.board.history import History
-from infra.board.requests import Redrive, Requests
-from infra.board.watch import Watch
-from infra.testing import SERVICE_ROLE, DatabaseUrls, KafkaServer
+from board.actions import Actions
+from board.app import create_app
+from board.auth import OperatorAuth
+from board.history import History
+from board.requests import Redrive, Requests
+from board.watch import Watch
+from infra.testing import DatabaseUrls, KafkaServer
 from inventory_service.settings import InventorySettings
+from millrace.domain.ids import new_id
+from millrace.migrations import migrate
+from millrace.operations.operator_requests import TAKES, OperatorRequests
+from millrace.postgres.leader import open_leader_session
+from millrace.process.settings import ServiceSettings
+from millrace.runtime.worker import Role
+from millrace.testing.databases import LOGIN
 from notification_service.settings import NotificationSettings
 from order_service.settings import OrderSettings
 from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
@@ -37,14 +39,15 @@ from tests.integration.store_kit import crashing, running
 from tests.integration.test_parked_command import everything, park_bad
 from tests.support import eventually
 from tests.unit import board_examples as examples
-from tests.unit.board_eyes import Shown
+from tests.unit.board_poller import Shown
 
 TOKEN = "an operator's token, as long as one has to be"
 
 
 @dataclass(frozen=True)
 class OperatorKit:
-    """A consumer whose streams get parked, the service's worker for operators' requests, and the board's app."""
+    """A consumer whose streams get parked, the service's worker for operators' requests, and the board's
+    app."""
 
     consumer: ConsumerKit
     board: httpx.AsyncClient
@@ -82,10 +85,12 @@ class OperatorKit:
 async def kit(database: DatabaseUrls, kafka: KafkaServer, tmp_path: Path) -> AsyncIterator[OperatorKit]:
     history = History(tmp_path / "history.sqlite")
     async with open_consumer_kit(database, kafka) as consumer:
-        watch = Watch(Shown(), history, 1.0)
+        watch = Watch(poller=Shown(), history=history, interval=1.0)
         path = examples.topic_path("counting", "echo", "counter", consumer.topic.name, consumer.name)
         watch.board = examples.board([path])
-        app = create_app(watch, actions=Actions(Door(TOKEN), Requests({"counting": database.operator})))
+        app = create_app(
+            watch, actions=Actions(OperatorAuth(TOKEN), Requests({"counting": database.operator}))
+        )
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app),
             base_url="http://127.0.0.1",
@@ -113,7 +118,7 @@ async def test_a_parked_stream_is_tried_then_redriven_and_the_record_says_who_wh
             "applied": 2,
             "left": 0,
             "problem": None,
-            "results": [{"stream_id": "bad", "applied": 2, "left": 0, "error": None}],
+            "results": [{"stream_id": "bad", "applied": 2, "left": 0, "error": None, "dropped": 0}],
         }
     assert await kit.consumer.applied() == {"bad": [1, 2, 3], "good": [1]}
     assert await kit.consumer.parked() == []
@@ -121,7 +126,7 @@ async def test_a_parked_stream_is_tried_then_redriven_and_the_record_says_who_wh
         "SELECT requested_by, database_role, action, consumer, stream_id, takes, requested_at < taken_at,"
         " taken_at < done_at FROM operator_requests ORDER BY requested_at DESC LIMIT 1"
     )
-    who = f"{SERVICE_ROLE}_operator"
+    who = f"{LOGIN}_operator"
     assert rows == [("Ada", who, "redrive", kit.consumer.name, "bad", 1, True, True)]
     listed = (await kit.board.get("/actions")).json()
     assert listed == {"actions": [made, tried], "unseen": {}}
@@ -235,7 +240,7 @@ async def test_a_fault_that_passes_is_told_as_such(kit: OperatorKit) -> None:
     async with running(kit.worker()):
         made = await kit.done(await kit.ask(dry_run=False, confirmed=True))
     assert made["outcome"]["results"][0]["error"].endswith(
-        "(not the event's fault: ask again when that is mended)"
+        "(not the event's fault: repair that, then ask again)"
     )
     assert (await kit.consumer.parked())[0][3] == 3  # it doesn't count as an attempt
 
@@ -325,6 +330,19 @@ async def test_who_lost_the_lock_takes_nothing_more(kit: OperatorKit) -> None:
             assert (await kit.seen(path))["taken_at"] is None
 
 
+async def test_a_process_that_is_frozen_holds_up_no_request(kit: OperatorKit) -> None:
+    """It holds the lock, and renews its lease no more."""
+    await park_bad(kit.consumer)
+    path = await kit.ask()
+    worker = kit.worker()
+    async with open_leader_session(kit.consumer.database.service, worker.name) as frozen:
+        assert await frozen.try_lead(lease=1.0)
+        async with running(worker):
+            assert (await kit.done(path))["takes"] == 1
+        with pytest.raises(psycopg.OperationalError):
+            await frozen.connection.execute("SELECT 1")
+
+
 async def test_an_action_that_there_is_not_is_not_found(kit: OperatorKit) -> None:
     for path in (f"/actions/counting/{new_id()}", f"/actions/nobody/{new_id()}"):
         assert (await kit.board.get(path)).status_code == 404
@@ -345,15 +363,15 @@ NOBODY = "127.0.0.1:1"
 async def test_each_service_takes_requests_for_each_of_its_consumers(
     database: DatabaseUrls, module: Any, settings: type[ServiceSettings]
 ) -> None:
-    await migrate(database.migrator, [], module.DEFINITION.read_models)
+    await migrate(database.migrator, [], module.service.definition.read_models)
     given = settings(database_url=database.service, kafka_bootstrap_servers=NOBODY)
     requests = Requests({"it": database.operator})
-    async with module.service(given) as workers:
-        (worker,) = [one for one in workers if isinstance(one, OperatorRequests)]
+    async with module.service.open(given) as opened:
+        (worker,) = [one for one in opened.workers if isinstance(one, OperatorRequests)]
         assert worker.role is Role.CONSUMERS
         asked = [
             await requests.ask(Redrive(service="it", consumer=consumer, who="Ada"))
-            for consumer in module.DEFINITION.consumers
+            for consumer in module.service.definition.consumers
         ]
         async with running(worker):
             for one in asked:

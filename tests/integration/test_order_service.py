@@ -8,19 +8,15 @@ import grpc
 import httpx
 import pytest
 
-from chassis.database import open_pool
-from chassis.migrations import migrate
-from chassis.rpc.channel import open_channel
-from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls
-from order_service.app import CATALOGUE_MODEL, ORDERS_MODEL, service
-from order_service.settings import OrderSettings
+from millrace.postgres.database import Pool
+from millrace.testing import in_test
+from order_service.app import service
+from order_service.read_models.catalogue import Catalogue
 from schemas.events.inventory import ProductListed, product_stream
 from schemas.grpc import orders_pb2, orders_pb2_grpc
 from schemas.money import Money
 from tests.integration.order_room import as_customer, recorded
-from tests.integration.service_kit import running
-from tests.support import eventually
 
 CUSTOMER = uuid4()
 NOBODY = "127.0.0.1:1"  # a port on which nobody listens
@@ -50,42 +46,16 @@ class OrderService:
 @pytest.fixture
 async def orders(database: DatabaseUrls) -> AsyncIterator[OrderService]:
     """All roles, with a catalogue of one product."""
-    await migrate(database.migrator, [], [ORDERS_MODEL, CATALOGUE_MODEL])
-    await list_tea(database)
-    http_port, grpc_port = free_ports(2)
-    settings = OrderSettings(
-        database_url=database.service,
-        kafka_bootstrap_servers=NOBODY,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        inventory_grpc_target=NOBODY,
-    )
-    async with (
-        service(settings) as workers,
-        running(workers),
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", trust_env=False) as client,
-        open_channel(f"127.0.0.1:{grpc_port}", timeout=5.0) as channel,
-    ):
-
-        async def ready() -> bool:
-            try:
-                return (await client.get("/openapi.json")).status_code == 200
-            except httpx.ConnectError:
-                return False
-
-        await eventually(ready, what="the order service answers")
-        yield OrderService(client, orders_pb2_grpc.OrdersStub(channel))
+    async with in_test(service, database, kafka=NOBODY, topics={}, inventory_grpc_target=NOBODY) as app:
+        await list_tea(app.pool)
+        yield OrderService(app.http, orders_pb2_grpc.OrdersStub(app.grpc))
 
 
-async def list_tea(database: DatabaseUrls) -> None:
+async def list_tea(pool: Pool) -> None:
     listed = ProductListed(sku="TEA-1", name="Tea", price=Money(amount=500, currency="EUR"))
-    async with (
-        open_pool(database.service, name="test", max_size=1) as pool,
-        pool.connection() as connection,
-        connection.transaction(),
-    ):
-        await connection.execute(f"SET LOCAL search_path TO {CATALOGUE_MODEL.schema}".encode())
-        await CATALOGUE_MODEL.apply(connection, [recorded(product_stream("TEA-1"), listed)])
+    async with pool.connection() as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL search_path TO {Catalogue().schema}".encode())
+        await Catalogue().apply(connection, [recorded(product_stream("TEA-1"), listed)])
 
 
 async def test_without_kafka_and_inventory_an_order_goes_through(orders: OrderService) -> None:

@@ -1,18 +1,16 @@
 """What the order service does when inventory's events arrive, on a real Kafka and a real Postgres."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
-from chassis.consumer import parked
-from chassis.events import DomainEvent, RecordedEvent
-from chassis.record import to_record
-from chassis.topics import Topic
 from infra.testing import DatabaseUrls, KafkaServer
-from order_service.app import consumers
+from millrace.consumer import parked
+from millrace.domain.events import DomainEvent, RecordedEvent
+from millrace.testing import TopicWriter
+from order_service.reactions import saga
 from schemas.events.inventory import (
     PriceChanged,
     ProductListed,
@@ -24,33 +22,25 @@ from schemas.events.inventory import (
 )
 from schemas.events.orders import Shortage, order_stream
 from schemas.money import Money
-from tests.integration.order_room import Room, open_room, recorded
-from tests.integration.service_kit import running
+from schemas.topics import INVENTORY
+from tests.integration.order_room import Room, open_room
 from tests.support import eventually
 
 
-@dataclass
+@dataclass(frozen=True)
 class InventoryTopic:
     """Inventory's topic as its relay would fill it. One partition: what is sent later is heard later."""
 
-    topic: Topic
-    producer: AIOKafkaProducer
-    epoch: UUID = field(default_factory=uuid4)
-    versions: dict[str, int] = field(default_factory=dict)
-    position: int = 0
+    writer: TopicWriter
 
     async def send(self, stream_id: str, event: DomainEvent) -> RecordedEvent:
         """The stream's next event."""
-        self.position += 1
-        self.versions[stream_id] = self.versions.get(stream_id, 0) + 1
-        one = recorded(stream_id, event, self.versions[stream_id], self.position)
-        await self.send_again(one)
+        (one,) = await self.writer.publish(stream_id, event)
         return one
 
     async def send_again(self, one: RecordedEvent) -> None:
         """The very same record."""
-        key, value, headers = to_record(one, self.epoch, self.topic.generation, "/inventory-service")
-        await self.producer.send_and_wait(self.topic.name, value, key, headers=headers)
+        await self.writer.send(one)
 
     async def reserved(self, order_id: UUID) -> RecordedEvent:
         """Inventory has the order's tea."""
@@ -59,23 +49,15 @@ class InventoryTopic:
 
 
 @pytest.fixture
-async def room(database: DatabaseUrls) -> AsyncIterator[Room]:
-    async with open_room(database) as room:
+async def room(database: DatabaseUrls, kafka: KafkaServer) -> AsyncIterator[Room]:
+    """The saga and the catalogue hear the topic."""
+    async with open_room(database, kafka=kafka.bootstrap_servers) as room:
         yield room
 
 
 @pytest.fixture
-async def topic(kafka: KafkaServer) -> AsyncIterator[InventoryTopic]:
-    name = await kafka.create_topic(partitions=1)
-    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
-        yield InventoryTopic(Topic(name, partitions=1), producer)
-
-
-@pytest.fixture
-async def listening(room: Room, topic: InventoryTopic, kafka: KafkaServer) -> AsyncIterator[None]:
-    """The saga and the catalogue hear the topic."""
-    async with running(consumers(room.pool, room.store, kafka.bootstrap_servers, topic.topic)):
-        yield
+def topic(room: Room) -> InventoryTopic:
+    return InventoryTopic(room.app.writers[INVENTORY])
 
 
 def history_of(room: Room, order_id: UUID, length: int) -> Callable[[], Awaitable[list[RecordedEvent]]]:
@@ -89,7 +71,6 @@ def history_of(room: Room, order_id: UUID, length: int) -> Callable[[], Awaitabl
     return check
 
 
-@pytest.mark.usefixtures("listening")
 async def test_a_reservation_confirms_the_order_and_is_named_as_the_cause(
     room: Room, topic: InventoryTopic
 ) -> None:
@@ -103,7 +84,6 @@ async def test_a_reservation_confirms_the_order_and_is_named_as_the_cause(
     assert (await room.order(order_id, 2)).json()["status"] == "confirmed"
 
 
-@pytest.mark.usefixtures("listening")
 async def test_a_shortage_rejects_the_order_and_is_told(room: Room, topic: InventoryTopic) -> None:
     order_id = await room.placed()
     shortage = Shortage(sku="TEA-1", requested=2, available=0)
@@ -116,7 +96,6 @@ async def test_a_shortage_rejects_the_order_and_is_told(room: Room, topic: Inven
     assert order["shortages"] == [shortage.model_dump()]
 
 
-@pytest.mark.usefixtures("listening")
 async def test_a_reservation_that_crossed_a_cancellation_changes_nothing(
     room: Room, topic: InventoryTopic
 ) -> None:
@@ -129,7 +108,6 @@ async def test_a_reservation_that_crossed_a_cancellation_changes_nothing(
     assert [event.event_type for event in events] == ["OrderCreated", "OrderCancelled"]
 
 
-@pytest.mark.usefixtures("listening")
 async def test_a_reservation_that_is_heard_twice_confirms_once(room: Room, topic: InventoryTopic) -> None:
     order_id, other = await room.placed(), await room.placed()
     await topic.send_again(await topic.reserved(order_id))
@@ -139,21 +117,18 @@ async def test_a_reservation_that_is_heard_twice_confirms_once(room: Room, topic
 
 
 async def test_an_answer_to_an_order_that_nobody_placed_is_parked_and_others_go_on(
-    room: Room, topic: InventoryTopic, kafka: KafkaServer
+    room: Room, topic: InventoryTopic
 ) -> None:
-    saga, catalogue = consumers(room.pool, room.store, kafka.bootstrap_servers, topic.topic)
     stranger, order_id = uuid4(), await room.placed()
     await topic.reserved(stranger)
     await topic.reserved(order_id)
-    async with running([saga, catalogue]):
-        await eventually(history_of(room, order_id, 2), 20, "the confirmation")
-        (stream,) = await parked(saga)
+    await eventually(history_of(room, order_id, 2), 20, "the confirmation")
+    (stream,) = await parked(room.app.consumers[saga.name])
     assert stream.stream_id == reservation_stream(stranger)
     assert "there is no such order" in stream.error
     assert await room.store.read_stream(order_stream(stranger)) == []
 
 
-@pytest.mark.usefixtures("listening")
 async def test_a_listed_product_can_be_ordered_at_its_latest_price(room: Room, topic: InventoryTopic) -> None:
     stream = product_stream("NEW-1")
     price = Money(amount=1250, currency="EUR")

@@ -1,15 +1,18 @@
 """Orders over HTTP, on a real Postgres with the projector running."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 
 from infra.testing import DatabaseUrls
 from order_service.domain import ConfirmOrder, RejectOrder
+from order_service.read_models.orders import Orders
 from schemas.events.orders import Shortage, order_stream
 from tests.integration.order_room import OPERATOR, Room, as_customer, open_room
 from tests.support import eventually
@@ -41,6 +44,19 @@ async def test_a_placed_order_is_pending_and_says_where_it_is(room: Room) -> Non
         "version": 1,
         "position": 1,
     }
+
+
+async def test_while_the_store_lacks_events_commands_are_refused_with_the_reason(room: Room) -> None:
+    placed = await room.place(("TEA-1", 2))
+    await room.store.note_behind("the store went back: run `millrace restore order`")
+    refused = await room.place(("TEA-1", 2), key="another")
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"] == "5"
+    assert refused.json()["type"] == "/problems/store_refuses"
+    assert "run `millrace restore order`" in refused.json()["detail"]
+    assert (await room.order(placed.json()["order_id"])).status_code == 200  # queries go on
+    await room.store.note_verified()
+    assert (await room.place(("TEA-1", 2), key="another")).status_code == 201
 
 
 async def test_a_customer_reads_their_own_write(room: Room) -> None:
@@ -175,6 +191,25 @@ async def test_a_repeat_gets_the_first_answer_whatever_has_happened_since(room: 
     assert (again.status_code, again.text, again.headers["ETag"]) == (201, first.text, '"1"')
 
 
+async def test_a_repeat_that_does_not_wait_may_be_older_than_a_first_answer_that_waited(room: Room) -> None:
+    """It says so: the version and the ETag are those of the command. One that waits as well is never
+    older."""
+    prefer = {"Prefer": "wait=20"}
+    waiting = asyncio.create_task(room.place(("TEA-1", 2), key="basket-7", headers=prefer))
+    (created,) = await eventually(lambda: room.store.read_all(after=0, limit=1), what="the order")
+    order_id = UUID(created.stream_id.removeprefix("order-"))
+    await room.decide(order_id, ConfirmOrder())
+    first = await waiting
+    plain = await room.place(("TEA-1", 2), key="basket-7")
+    waited = await room.place(("TEA-1", 2), key="basket-7", headers=prefer)
+    answers = [
+        (answer.status_code, answer.json()["status"], answer.headers["ETag"])
+        for answer in (first, plain, waited)
+    ]
+    assert answers == [(201, "confirmed", '"2"'), (201, "pending", '"1"'), (201, "confirmed", '"2"')]
+    assert {answer.json()["order_id"] for answer in (first, plain, waited)} == {str(order_id)}
+
+
 async def test_a_key_used_again_for_another_order_is_refused(room: Room) -> None:
     await room.placed(key="basket-7")
     answer = await room.place(("TEA-1", 3), key="basket-7")
@@ -294,15 +329,37 @@ async def test_somebody_elses_order_cannot_be_told_from_none(room: Room) -> None
         answers = [
             await room.http.get(f"/orders/{order_id}", headers=stranger),
             await room.http.get(f"/orders/{order_id}/events", headers=stranger),
+            await room.http.get(f"/orders/{order_id}?min_version=9&wait=30", headers=stranger),
+            await room.http.get(f"/orders/{order_id}?min_version=1&wait=30", headers=stranger),
+            await room.http.get(f"/orders/{order_id}?at_version=9", headers=stranger),
+            await room.http.get(f"/orders/{order_id}?at_time=2001-01-01", headers=stranger),
             await room.http.post(f"/orders/{order_id}/cancel", headers=stranger),
             await room.http.post(f"/orders/{order_id}/cancel", headers={**stranger, "If-Match": '"7"'}),
         ]
-        assert [answer.status_code for answer in answers] == [404] * 4
+        assert [answer.status_code for answer in answers] == [404] * 8
         told = [answer.json() for answer in answers]
         return [{**one, "instance": None, "correlation_id": None} for one in told]
 
+    began = time.monotonic()
     assert await probes(order_id) == await probes(uuid4())
+    assert time.monotonic() - began < 10, "a stranger is not made to wait"
     assert await room.store.head() == 1
+
+
+async def test_an_order_that_is_not_projected_yet_is_its_customers_alone(room: Room) -> None:
+    """The read model doesn't know whose it is: the store does."""
+    order_id = await room.placed()
+    await room.order(order_id)
+    async with room.app.pool.connection() as connection:
+        await connection.execute(f"DELETE FROM {Orders().schema}.orders".encode())
+
+    async def ask(customer: UUID) -> httpx.Response:
+        params = {"min_version": 1, "wait": 0}
+        return await room.http.get(f"/orders/{order_id}", params=params, headers=as_customer(customer))
+
+    mine, stranger = await ask(room.customer), await ask(uuid4())
+    assert (mine.status_code, mine.json()["version_reached"]) == (503, 0)
+    assert (stranger.status_code, stranger.json()["type"]) == (404, "/problems/order_not_found")
 
 
 async def test_an_operator_sees_and_cancels_every_order(room: Room) -> None:

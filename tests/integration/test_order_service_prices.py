@@ -65,7 +65,8 @@ async def test_a_repeat_gets_the_first_answer_also_when_its_price_is_no_longer_k
 
 async def test_a_price_is_remembered_for_a_moment_and_then_looked_up_again(room: Room) -> None:
     now = 0.0
-    prices = Prices(room.prices._catalogue, room.prices._inventory, clock=lambda: now)
+    known = room.app.resources.commands._prices
+    prices = Prices(known._catalogue, known._inventory, clock=lambda: now)
 
     async def price() -> int:
         return (await prices.of(["TEA-1"])).prices["TEA-1"].amount

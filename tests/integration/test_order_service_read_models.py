@@ -6,11 +6,12 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg.rows import dict_row
 
-from chassis.database import Connection, open_pool
-from chassis.events import DomainEvent, RecordedEvent
-from chassis.migrations import migrate
 from infra.testing import DatabaseUrls
-from order_service.app import CATALOGUE_MODEL, ORDERS_MODEL
+from millrace.domain.events import DomainEvent, RecordedEvent
+from millrace.migrations import migrate
+from millrace.postgres.database import Connection, open_pool
+from order_service.read_models.catalogue import Catalogue
+from order_service.read_models.orders import Orders
 from schemas.events.orders import (
     OrderCancelled,
     OrderConfirmed,
@@ -71,16 +72,16 @@ async def rows(connection: Connection) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7, 100])
 async def test_any_batch_size_gives_the_same_rows(database: DatabaseUrls, size: int) -> None:
-    await migrate(database.migrator, [], [ORDERS_MODEL, CATALOGUE_MODEL])
+    await migrate(database.migrator, [], [Orders(), Catalogue()])
     events = interleaved()
     async with (
         open_pool(database.service, name="test", max_size=1) as pool,
         pool.connection() as connection,
         connection.transaction(),
     ):
-        await connection.execute(f"SET LOCAL search_path TO {ORDERS_MODEL.schema}, public".encode())
+        await connection.execute(f"SET LOCAL search_path TO {Orders().schema}, public".encode())
         for start in range(0, len(events), size):
-            await ORDERS_MODEL.apply(connection, events[start : start + size])
+            await Orders().apply(connection, events[start : start + size])
         found = await rows(connection)
 
     assert [row["status"] for row in found] == [

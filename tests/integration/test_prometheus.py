@@ -1,5 +1,5 @@
-"""A real Prometheus, with the configuration and the rules of infra/prometheus, on four real services and the board's
-real exposition of a board in trouble.
+"""A real Prometheus, with the configuration and the rules of infra/prometheus, on four real services and the
+board's real exposition of a board in trouble.
 """
 
 from collections.abc import AsyncIterator
@@ -9,13 +9,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from infra.board.document import State
+from board.document import State
 from infra.testing import PostgresServer
 from tests.integration.prometheus_kit import Prometheus, prometheus_of
 from tests.integration.traced_platform import SERVICES, traced_platform
 from tests.support import eventually
 from tests.unit import board_examples as examples
-from tests.unit.board_eyes import Shown, serving
+from tests.unit.board_poller import Shown, serving
 from tests.unit.test_alerts import ALERTS, at_partition, sentence
 from tests.unit.test_grafana import Query, queries
 
@@ -23,26 +23,27 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def trouble() -> Shown:
-    """A partition that is stuck, streams that are parked, and a group that came too late for a part of its topic."""
-    eyes = Shown()
-    eyes.board = examples.in_trouble()
+    """A partition that is stuck, streams that are parked, and a group that came too late for a part of its
+    topic."""
+    poller = Shown()
+    poller.board = examples.in_trouble()
     lost = at_partition(State.LOSING_DATA).model_copy(update={"id": "inventory/late", "projection": "late"})
-    eyes.board = eyes.board.model_copy(update={"paths": [*eyes.board.paths, lost]})
-    return eyes
+    poller.board = poller.board.model_copy(update={"paths": [*poller.board.paths, lost]})
+    return poller
 
 
 @pytest.fixture(scope="module")
-def eyes() -> Shown:
+def poller() -> Shown:
     return trouble()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def prometheus_server(
-    postgres: PostgresServer, eyes: Shown, prometheus: str, tmp_path_factory: pytest.TempPathFactory
+    postgres: PostgresServer, poller: Shown, prometheus: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Prometheus]:
     """One that has asked everybody, after an order was placed and mailed."""
     folder = tmp_path_factory.mktemp("prometheus")
-    async with traced_platform(postgres, folder) as platform, serving(eyes, folder / "history") as board:
+    async with traced_platform(postgres, folder) as platform, serving(poller, folder / "history") as board:
         await platform.stock()
         await platform.place(await platform.register("Ada", "ada@example.com"))
         await eventually(lambda: len(platform.mail.mails) == 2, within=30, what="both e-mails are out")
@@ -73,14 +74,18 @@ async def test_every_target_is_up(prometheus_server: Prometheus) -> None:
 
 
 async def test_it_knows_the_state_of_each_stage_of_each_path(
-    prometheus_server: Prometheus, eyes: Shown
+    prometheus_server: Prometheus, poller: Shown
 ) -> None:
     samples = await prometheus_server.query("millrace_path_status == 1")
 
-    assert {(s["metric"]["service"], s["metric"]["projection"], s["metric"]["stage"], s["metric"]["state"]) for s in samples} == {
+    assert {
+        (s["metric"]["service"], s["metric"]["projection"], s["metric"]["stage"], s["metric"]["state"])
+        for s in samples
+    } == {
         (path.service, path.projection, stage.kind.value, stage.state.value)
-        for path in eyes.board.paths for stage in path.stages
-    }  # fmt: skip
+        for path in poller.board.paths
+        for stage in path.stages
+    }
 
 
 async def test_it_knows_what_each_service_is(prometheus_server: Prometheus) -> None:
@@ -100,9 +105,9 @@ async def test_all_rules_are_loaded_and_none_fails(prometheus_server: Prometheus
 
 
 async def test_a_path_that_is_stuck_is_pending_and_says_so(
-    prometheus_server: Prometheus, eyes: Shown
+    prometheus_server: Prometheus, poller: Shown
 ) -> None:
-    stuck = next(path for path in eyes.board.paths if path.state is State.STUCK)
+    stuck = next(path for path in poller.board.paths if path.state is State.STUCK)
 
     alert = await raised(prometheus_server, "PathStuck")
 

@@ -1,4 +1,5 @@
-"""Copies of a read model: built beside the live one, taken over in one transaction, rolled back, all as the service."""
+"""Copies of a read model: built beside the live one, taken over in one transaction, rolled back, all as the
+service."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -7,20 +8,20 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from chassis.database import Connection, open_replay_pool
-from chassis.definition import Feed
-from chassis.events import Metadata, NewEvent, RecordedEvent
-from chassis.projector import Projector
-from chassis.read_model import Copy, ReadModel
-from chassis.reading import open_reading_pool
-from chassis.replay import builds, copies, take_over
-from chassis.replay.builds import STORE, Part, PartMoved
-from chassis.replay.consumer_rows import prepare_take_over
-from chassis.replay.exclusive import RebuildRunning, exclusive
-from chassis.replay.take_over import NotCaughtUp
-from chassis.store import ANY, EventStore, StreamAppend
-from chassis.topics import Topic
 from infra.testing import DatabaseUrls
+from millrace.domain.events import Metadata, NewEvent, RecordedEvent
+from millrace.kafka.topics import Topic
+from millrace.postgres.database import Connection, open_replay_pool
+from millrace.read_models.feed import Feed
+from millrace.read_models.model import Copy, ReadModel
+from millrace.read_models.projector import Projector
+from millrace.read_models.reading import open_reading_pool
+from millrace.rebuild import builds, copies, cutover
+from millrace.rebuild.builds import STORE, Part, PartMoved
+from millrace.rebuild.consumer_rows import prepare_cutover
+from millrace.rebuild.cutover import NotCaughtUp
+from millrace.rebuild.rebuild_lock import RebuildRunning, rebuild_lock
+from millrace.store import ANY, EventStore, StreamAppend
 from tests.integration.store_kit import REGISTRY, Counted, StoreKit, open_store_kit, running
 from tests.integration.store_sessions import somebody_waits, terminate, waits_for_a_lock
 from tests.support import eventually
@@ -82,7 +83,7 @@ async def fill(kit: StoreKit, connection: Connection, *, until: int | None = Non
 async def locked(connection: Connection, change: Callable[[Connection, Feed], Awaitable[None]]) -> None:
     """The copies change places while the live one is held."""
     async with connection.transaction():
-        await take_over.lock_live(connection, FEED)
+        await cutover.lock_live(connection, FEED)
         await change(connection, FEED)
 
 
@@ -109,10 +110,10 @@ async def test_a_copy_is_built_takes_over_and_goes_back(kit: StoreKit) -> None:
         assert (await builds.begin(connection, NUMBERS, [(STORE, 0), (STORE, 1)])).parts[0].position == 2
         await builds.mark_built(connection, NUMBERS)
         await connection.execute("UPDATE numbers_v2.numbers SET n = 9 WHERE n = 1")
-        await locked(connection, take_over.take_over)
+        await locked(connection, cutover.cut_over)
         assert await numbers(kit) == [1, 2]
         assert await numbers(kit, "numbers_v2_previous") == [2, 9]
-        await locked(connection, take_over.roll_back)
+        await locked(connection, cutover.roll_back)
         assert await numbers(kit) == [2, 9]
         assert {state.copy for state in await copies.list_copies(connection)} == {Copy.LIVE, Copy.PREVIOUS}
     await kit.append("a", 3)
@@ -130,9 +131,9 @@ async def built(kit: StoreKit, connection: Connection) -> None:
 async def switched(kit: StoreKit, connection: Connection) -> None:
     """Catches up under the lock, and takes over."""
     async with connection.transaction():
-        await take_over.lock_live(connection, FEED)
+        await cutover.lock_live(connection, FEED)
         await fill(kit, connection, until=await copies.position_of(connection, NUMBERS, Copy.LIVE))
-        await take_over.take_over(connection, FEED)
+        await cutover.cut_over(connection, FEED)
 
 
 class Hanging(Numbers):
@@ -147,7 +148,7 @@ class Hanging(Numbers):
         await self.go_on.wait()
 
 
-async def test_a_take_over_waits_for_a_projector_in_the_middle_of_its_batch(kit: StoreKit) -> None:
+async def test_a_cutover_waits_for_a_projector_in_the_middle_of_its_batch(kit: StoreKit) -> None:
     await kit.append("a", 1, 2)
     async with running(Projector(kit.store, NUMBERS, kit.pool)):
         await projected(kit)
@@ -171,7 +172,7 @@ async def test_a_take_over_waits_for_a_projector_in_the_middle_of_its_batch(kit:
     assert await numbers(kit, "numbers_v2_previous") == [1, 2, 3]
 
 
-async def test_a_projector_that_waited_for_a_take_over_goes_on_in_the_new_copy(kit: StoreKit) -> None:
+async def test_a_projector_that_waited_for_a_cutover_goes_on_in_the_new_copy(kit: StoreKit) -> None:
     """Its prepared statements were planned for the old one."""
     projector = Projector(kit.store, NUMBERS, kit.pool)
     async with running(projector):
@@ -181,8 +182,8 @@ async def test_a_projector_that_waited_for_a_take_over_goes_on_in_the_new_copy(k
         async with kit.pool.connection() as connection:
             await built(kit, connection)
             async with connection.transaction():
-                await take_over.lock_live(connection, FEED)
-                await take_over.take_over(connection, FEED)
+                await cutover.lock_live(connection, FEED)
+                await cutover.cut_over(connection, FEED)
                 await kit.append("a", 100)
                 await somebody_waits(kit.database)
         await projected(kit)
@@ -216,14 +217,14 @@ async def test_readers_see_one_complete_copy_or_the_other(kit: StoreKit) -> None
     async with kit.pool.connection() as connection:
         for _ in range(30):
             before = len(seen)
-            await locked(connection, take_over.roll_back)
+            await locked(connection, cutover.roll_back)
             await eventually(lambda before=before: len(seen) > before + 5, what="readers go on")  # type: ignore[misc]
     done.set()
     await asyncio.gather(*readers)
     assert set(seen) == complete
 
 
-async def test_a_copy_that_is_behind_does_not_take_over(kit: StoreKit) -> None:
+async def test_a_copy_that_is_behind_does_not_become_live(kit: StoreKit) -> None:
     await kit.append("a", 1)
     async with kit.pool.connection() as connection:
         await built(kit, connection)
@@ -231,17 +232,17 @@ async def test_a_copy_that_is_behind_does_not_take_over(kit: StoreKit) -> None:
         async with running(Projector(kit.store, NUMBERS, kit.pool)):
             await projected(kit)
         with pytest.raises(NotCaughtUp, match=r"numbers_v2_next is at \[1\], numbers_v2 at 2"):
-            await locked(connection, take_over.take_over)
+            await locked(connection, cutover.cut_over)
         assert await copies.position_of(connection, NUMBERS, Copy.LIVE) == 2
     assert await numbers(kit) == [1, 2], "nothing changed"
 
 
-async def test_there_is_nothing_to_roll_back_to_before_the_first_take_over(kit: StoreKit) -> None:
+async def test_there_is_nothing_to_roll_back_to_before_the_first_cutover(kit: StoreKit) -> None:
     async with kit.pool.connection() as connection:
         with pytest.raises(
             psycopg.errors.ObjectNotInPrerequisiteState, match="no earlier copy of numbers_v2"
         ):
-            await locked(connection, take_over.roll_back)
+            await locked(connection, cutover.roll_back)
 
 
 async def test_of_two_builders_of_one_part_only_one_moves_it(kit: StoreKit) -> None:
@@ -268,7 +269,7 @@ async def test_shares_that_have_met_become_one_part(kit: StoreKit) -> None:
         assert await builds.parts_of(connection, NUMBERS) == (Part(STORE, 0, 9, 9),)
 
 
-TOPIC_FEED = Feed(NUMBERS, REGISTRY, (Topic("numbers", 1),), consumer="heard")
+TOPIC_FEED = Feed(NUMBERS, REGISTRY, {Topic("numbers", 1): REGISTRY}, consumer="heard")
 
 
 async def seen(kit: StoreKit) -> dict[str, dict[str, int]]:
@@ -296,7 +297,8 @@ async def has_seen(connection: Connection, consumer: str, offset: int, **streams
     )
     await connection.execute(
         "INSERT INTO parked_events (consumer, stream_id, topic, generation, partition, record_offset,"
-        " record_headers, error, error_class, attempts) VALUES (%s, 'x', 'numbers', 1, 0, %s, '[]', '', '', 1)",
+        " record_headers, error, error_class, attempts) VALUES (%s, 'x', 'numbers', 1, 0, %s, '[]', '', '',"
+        " 1)",
         (consumer, offset),
     )
 
@@ -312,13 +314,13 @@ async def test_what_was_consumed_changes_hands_with_the_copies_of_a_topic(
         await has_seen(connection, "heard.previous", 1, a=1, z=9)
         await has_seen(connection, "somebody", 1, a=1)
         if prepared:
-            await prepare_take_over(connection, TOPIC_FEED)
+            await prepare_cutover(connection, TOPIC_FEED)
             await connection.execute(
                 "UPDATE consumer_streams SET version = 4 WHERE consumer = 'heard' AND stream_id = 'c'"
             )
         async with connection.transaction():
-            await take_over.lock_live(connection, TOPIC_FEED)
-            await take_over.take_over(connection, TOPIC_FEED)
+            await cutover.lock_live(connection, TOPIC_FEED)
+            await cutover.cut_over(connection, TOPIC_FEED)
         before = {"a": 3, "b": 1, "c": 4 if prepared else 2, "offset": 7, "parked": 7}
         after = {"a": 3, "b": 2, "d": 1, "offset": 8, "parked": 8}
         others = {"somebody": {"a": 1, "offset": 1, "parked": 1}}
@@ -337,19 +339,19 @@ async def test_what_was_consumed_changes_hands_with_the_copies_of_a_topic(
 
 async def roll_back(connection: Connection) -> None:
     async with connection.transaction():
-        await take_over.lock_live(connection, TOPIC_FEED)
-        await take_over.roll_back(connection, TOPIC_FEED)
+        await cutover.lock_live(connection, TOPIC_FEED)
+        await cutover.roll_back(connection, TOPIC_FEED)
 
 
 async def test_a_second_rebuild_is_refused_while_one_runs_and_a_killed_one_locks_nothing(
     database: DatabaseUrls,
 ) -> None:
-    async with exclusive(database.service, NUMBERS) as session:
+    async with rebuild_lock(database.service, NUMBERS) as session:
         with pytest.raises(RebuildRunning, match="numbers_v2 is being rebuilt by another process since 20"):
-            async with exclusive(database.service, NUMBERS):
+            async with rebuild_lock(database.service, NUMBERS):
                 pass
         await terminate(database, session.connection.info.backend_pid)
-        async with exclusive(database.service, NUMBERS):
+        async with rebuild_lock(database.service, NUMBERS):
             pass
 
 
@@ -387,7 +389,7 @@ async def test_what_is_abandoned_is_dropped_once_nobody_reads_it(kit: StoreKit) 
         ("SELECT begin_read_model_copy('events', 1)", "no read model events version 1"),
         ("SELECT begin_read_model_copy('numbers', 3)", "no read model numbers version 3"),
         ("SELECT abandon_read_model_copy('numbers', 2, 'live')", "can't be discarded"),
-        ("SELECT take_over_read_model_copy('numbers', 2)", "no copy of numbers_v2 is being built"),
+        ("SELECT cut_over_read_model_copy('numbers', 2)", "no copy of numbers_v2 is being built"),
     ],
 )
 async def test_the_service_can_do_this_to_its_read_models_and_no_more(

@@ -1,4 +1,5 @@
-"""A read model fed by the own store is rebuilt beside the live one, while everything goes on, and takes its place."""
+"""A read model fed by the own store is rebuilt beside the live one, while everything goes on, and takes its
+place."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -11,17 +12,17 @@ import psycopg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from chassis.database import Connection, Pool
-from chassis.definition import Feed
-from chassis.events import Metadata, NewEvent, RecordedEvent
-from chassis.projector import Projector
-from chassis.replay.errors import NotApplicable, ReplayError
-from chassis.replay.exclusive import RebuildRunning, exclusive
-from chassis.replay.progress import Progress, Stage
-from chassis.replay.rebuild import Rebuild
-from chassis.replay.rollback import roll_back
-from chassis.store import NO_STREAM, EventStore, StreamAppend
 from infra.testing import DatabaseUrls, PostgresServer
+from millrace.domain.events import Metadata, NewEvent, RecordedEvent
+from millrace.postgres.database import Connection, Pool
+from millrace.read_models.feed import Feed
+from millrace.read_models.projector import Projector
+from millrace.rebuild.progress import ReplayProgress, Stage
+from millrace.rebuild.rebuild import Rebuild
+from millrace.rebuild.rebuild_lock import RebuildRunning, rebuild_lock
+from millrace.rebuild.rollback import roll_back
+from millrace.runtime.errors import NotApplicable, ReplayError
+from millrace.store import NO_STREAM, EventStore, StreamAppend
 from tests.integration.rebuild_kit import (
     FEED,
     NO_KAFKA,
@@ -59,7 +60,8 @@ async def projected(kit: StoreKit) -> None:
 
 @asynccontextmanager
 async def traffic(kit: StoreKit) -> AsyncIterator[dict[str, tuple[int, int]]]:
-    """Appends all the time, and a projector that keeps up. Yields what the rows must be, as far as it has come."""
+    """Appends all the time, and a projector that keeps up. Yields what the rows must be, as far as it has
+    come."""
     expected: dict[str, tuple[int, int]] = {}
 
     async def write() -> None:
@@ -88,47 +90,47 @@ async def test_nothing_is_lost_when_it_takes_over_under_traffic(kit: StoreKit) -
             outcome = await rebuild(kit).run(verify=True)
             assert outcome.comparison is not None
             assert outcome.comparison.equal, outcome.comparison
-            assert (outcome.switched, outcome.kept) == (True, True)
+            assert (outcome.live, outcome.kept) == (True, True)
             assert len(expected) >= before
     head = await kit.store.head()
     assert sum(events for _, events in (await totals(kit)).values()) == head
-    assert (await rebuild(kit).run(verify=True)).switched, "the rows are what all events say"
+    assert (await rebuild(kit).run(verify=True)).live, "the rows are what all events say"
 
 
 async def test_it_can_be_built_and_compared_without_taking_over(kit: StoreKit) -> None:
     await append_some(kit)
     await projected(kit)
-    outcome = await rebuild(kit).run(verify=True, switch=False)
-    assert (outcome.switched, outcome.waiting) == (False, "you asked not to switch")
+    outcome = await rebuild(kit).run(verify=True, cutover=False)
+    assert (outcome.live, outcome.waiting) == (False, "you asked for no cutover")
     assert await totals(kit, "totals_v1_next") == await totals(kit)
     await append_some(kit, 10)
     await projected(kit)
     outcome = await rebuild(kit).run()
-    assert (outcome.switched, outcome.resumed) == (True, True)
+    assert (outcome.live, outcome.resumed) == (True, True)
     assert sum(events for _, events in (await totals(kit)).values()) == 110
 
 
 async def test_a_stopped_service_gets_a_copy_with_all_of_its_events(kit: StoreKit) -> None:
     await append_some(kit)
-    assert (await rebuild(kit).run()).switched
+    assert (await rebuild(kit).run()).live
     assert await live_position(kit) == 100
     assert sum(events for _, events in (await totals(kit)).values()) == 100
 
 
-async def test_rows_that_differ_are_shown_and_do_not_take_over_unasked(kit: StoreKit) -> None:
+async def test_rows_that_differ_are_shown_and_are_not_made_live_unasked(kit: StoreKit) -> None:
     await append_some(kit)
     await projected(kit)
     right = await totals(kit)
     async with await psycopg.AsyncConnection.connect(kit.database.superuser) as owner:
         await owner.execute("UPDATE totals_v1.totals SET total = total + 1 WHERE stream_id = 'counter-3'")
     outcome = await rebuild(kit).run(verify=True)
-    assert (outcome.switched, outcome.waiting) == (False, "1 row differs")
+    assert (outcome.live, outcome.waiting) == (False, "1 row differs")
     assert outcome.comparison is not None
     (difference,) = outcome.comparison.tables[0].shown
     assert (difference.key, difference.columns) == ({"stream_id": "counter-3"}, ["total"])
     assert await totals(kit) != right
-    outcome = await rebuild(kit).run(verify=True, switch_anyway=True)
-    assert outcome.switched
+    outcome = await rebuild(kit).run(verify=True, cutover_anyway=True)
+    assert outcome.live
     assert await totals(kit) == right
 
 
@@ -136,15 +138,15 @@ async def test_in_parallel_it_gives_the_same_rows(kit: StoreKit) -> None:
     await many_events(kit, 25_000, streams=500)
     single = await rebuild(kit).run()
     rows = await totals(kit)
-    seen: list[Progress] = []
+    seen: list[ReplayProgress] = []
     parallel = await rebuild(kit, parallel=2, on_progress=seen.append).run(verify=True)
     assert parallel.comparison is not None
     assert parallel.comparison.equal
-    assert parallel.switched
+    assert parallel.live
     assert await totals(kit) == rows
     assert (single.events, parallel.events) == (25_000, 25_000)
     building = [progress for progress in seen if progress.stage is Stage.BUILDING]
-    assert [part.name for part in building[-1].parts] == ["store, share 1 of 2", "store, share 2 of 2"]
+    assert [part.name for part in building[-1].parts] == ["store, shard 1 of 2", "store, shard 2 of 2"]
     assert building[-1].percent == 100
 
 
@@ -158,12 +160,12 @@ async def test_rows_of_several_streams_are_not_built_in_parallel(kit: StoreKit) 
 
 async def test_a_second_rebuild_of_the_same_model_is_refused(kit: StoreKit) -> None:
     await append_some(kit)
-    async with exclusive(kit.database.service, TOTALS):
+    async with rebuild_lock(kit.database.service, TOTALS):
         with pytest.raises(RebuildRunning, match="totals_v1 is being rebuilt by another process since"):
             await rebuild(kit).run()
         with pytest.raises(RebuildRunning):
             await roll_back(FEED, kit.database.service, NO_KAFKA)
-    assert (await rebuild(kit).run()).switched
+    assert (await rebuild(kit).run()).live
 
 
 async def test_the_copy_before_catches_up_when_it_is_wanted_back(kit: StoreKit) -> None:
@@ -184,7 +186,7 @@ async def test_the_copy_before_catches_up_when_it_is_wanted_back(kit: StoreKit) 
     assert sum(events for _, events in rows.values()) == await kit.store.head()
 
 
-async def test_there_is_nothing_to_go_back_to_before_the_first_take_over(kit: StoreKit) -> None:
+async def test_there_is_nothing_to_go_back_to_before_the_first_cutover(kit: StoreKit) -> None:
     with pytest.raises(ReplayError, match="totals_v1 has no previous copy"):
         await roll_back(FEED, kit.database.service, NO_KAFKA)
 
@@ -205,7 +207,7 @@ async def test_an_event_that_the_model_fails_on_is_named_and_the_live_copy_stays
     # What is in front of it is done; with the mistake corrected the same command goes on.
     assert sum(events for _, events in (await totals(kit, "totals_v1_next")).values()) == 41
     outcome = await rebuild(kit).run(verify=True)
-    assert (outcome.resumed, outcome.switched) == (True, True)
+    assert (outcome.resumed, outcome.live) == (True, True)
     assert await totals(kit) == before
 
 
@@ -223,7 +225,7 @@ async def test_it_waits_for_a_database_that_goes_away(kit: StoreKit, postgres: P
 
     await append_some(kit)
     model = Pauses()
-    seen: list[Progress] = []
+    seen: list[ReplayProgress] = []
     rebuilding = asyncio.create_task(
         rebuild(kit, Feed(model, REGISTRY), on_progress=seen.append, patience=30).run()
     )
@@ -234,7 +236,7 @@ async def test_it_waits_for_a_database_that_goes_away(kit: StoreKit, postgres: P
         lambda: any(one.stage is Stage.WAITING for one in seen), what="it says what it waits for"
     )
     await postgres.start()
-    assert (await asyncio.wait_for(rebuilding, 30)).switched
+    assert (await asyncio.wait_for(rebuilding, 30)).live
     assert sum(events for _, events in (await totals(kit)).values()) == 100
 
 

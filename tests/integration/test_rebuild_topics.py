@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from chassis.consumer import Consumer, handler_for
-from chassis.database import Connection
-from chassis.definition import Feed
-from chassis.events import RecordedEvent
-from chassis.migrations import migrate
-from chassis.replay.errors import SourceGone
-from chassis.replay.rebuild import Rebuild
-from chassis.replay.rollback import roll_back
-from chassis.replay.throwaway import compare_with_rebuild
-from chassis.topics import Topic
-from infra.board.collector import Collector
-from infra.board.declared import Declared, Projection
+from board.collector import Collector
+from board.declared import Declared, Projection
 from infra.testing import DatabaseUrls, KafkaServer, unique
+from millrace.consumer import Consumer, handler_for
+from millrace.domain.events import RecordedEvent
+from millrace.kafka.topics import Topic
+from millrace.migrations import migrate
+from millrace.postgres.database import Connection
+from millrace.read_models.feed import Feed
+from millrace.rebuild.rebuild import Rebuild
+from millrace.rebuild.rollback import roll_back
+from millrace.rebuild.temporary_comparison import compare_with_rebuild
+from millrace.runtime.errors import SourceGone
 from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
 from tests.integration.rebuild_kit import TOTALS, Totals, totals
 from tests.integration.store_kit import REGISTRY, Counted, running
@@ -35,7 +35,7 @@ async def kit(database: DatabaseUrls, kafka: KafkaServer) -> AsyncIterator[Consu
 
 
 def feed_of(kit: ConsumerKit, model: Totals = TOTALS) -> Feed:
-    return Feed(model, REGISTRY, (kit.topic,), consumer=kit.name)
+    return Feed(model, REGISTRY, {kit.topic: REGISTRY}, consumer=kit.name)
 
 
 def live(kit: ConsumerKit, model: Totals = TOTALS) -> Consumer:
@@ -88,7 +88,7 @@ async def test_the_board_tells_how_far_it_is_by_its_own_rows(kit: ConsumerKit) -
             return build.position, build.fraction
 
         await publish(kit)
-        assert (await rebuild(kit).run(switch=False)).events == 36
+        assert (await rebuild(kit).run(cutover=False)).events == 36
         assert await eventually(seen, 15.0, "a look") == (36, 1.0)
 
         await publish(kit, versions=12, first=5)
@@ -106,7 +106,7 @@ async def test_it_takes_over_and_the_live_group_hears_nothing_of_it(kit: Consume
 
     assert outcome.comparison is not None
     assert outcome.comparison.equal
-    assert (outcome.switched, outcome.events) == (True, 36)
+    assert (outcome.live, outcome.events) == (True, 36)
     assert await totals(kit) == before
     assert await kit.committed() == committed
     assert not {name for name in await groups(kit) if name.startswith(f"{kit.name}.")}
@@ -132,7 +132,7 @@ async def test_nothing_is_lost_under_traffic(kit: ConsumerKit) -> None:
                 outcome = await rebuild(kit).run(verify=True)
                 assert outcome.comparison is not None
                 assert outcome.comparison.equal, outcome.comparison
-                assert outcome.switched
+                assert outcome.live
             compared = await compare_with_rebuild(
                 feed_of(kit), kit.database.service, kit.kafka.bootstrap_servers
             )
@@ -146,7 +146,7 @@ async def test_nothing_is_lost_under_traffic(kit: ConsumerKit) -> None:
             return await events_in(kit) >= published
 
         await eventually(caught_up, 30.0, "everything is in the live copy")
-    assert (await rebuild(kit).run(verify=True)).switched, "the rows are what all events say"
+    assert (await rebuild(kit).run(verify=True)).live, "the rows are what all events say"
 
 
 async def test_interrupted_it_goes_on_from_there(kit: ConsumerKit) -> None:
@@ -161,7 +161,7 @@ async def test_interrupted_it_goes_on_from_there(kit: ConsumerKit) -> None:
                 await asyncio.Event().wait()
 
     await publish(kit)
-    assert (await rebuild(kit).run(switch=False)).events == 36
+    assert (await rebuild(kit).run(cutover=False)).events == 36
     await kit.publish("counter-0", 5, n=99)
     held = Held()
     rebuilding = asyncio.create_task(rebuild(kit, held).run())
@@ -170,7 +170,7 @@ async def test_interrupted_it_goes_on_from_there(kit: ConsumerKit) -> None:
     await asyncio.wait({rebuilding})
     assert await events_in(kit, "totals_v1_next") == 36
     outcome = await rebuild(kit).run()
-    assert (outcome.resumed, outcome.switched) == (True, True)
+    assert (outcome.resumed, outcome.live) == (True, True)
     assert await events_in(kit) == 37
 
 
@@ -189,13 +189,15 @@ async def test_a_stream_that_is_parked_in_the_live_copy_is_no_difference(kit: Co
     assert (await compare_with_rebuild(*arguments)).equal
     # With the mistake corrected, a rebuild has what was parked. That is a difference, and wanted.
     outcome = await rebuild(kit).run(verify=True)
-    assert (outcome.switched, outcome.waiting) == (False, "1 row differs")
-    assert (await rebuild(kit).run(verify=True, switch_anyway=True)).switched
+    assert (outcome.live, outcome.waiting) == (False, "1 row differs")
+    assert (await rebuild(kit).run(verify=True, cutover_anyway=True)).live
     assert await events_in(kit) == 36
     assert await kit.fetch("SELECT consumer FROM parked_events WHERE consumer = %s", kit.name) == []
 
 
-async def test_a_copy_with_more_parked_streams_than_the_live_one_does_not_take_over(kit: ConsumerKit) -> None:
+async def test_a_copy_with_more_parked_streams_than_the_live_one_does_not_become_live(
+    kit: ConsumerKit,
+) -> None:
     class Fails(Totals):
         async def apply(self, connection: Connection, events: Sequence[RecordedEvent]) -> None:
             raise KeyError("carrier")
@@ -204,7 +206,7 @@ async def test_a_copy_with_more_parked_streams_than_the_live_one_does_not_take_o
     async with running(live(kit)):
         await consumed(kit, 1)
     outcome = await rebuild(kit, Fails()).run()
-    assert (outcome.switched, outcome.parked) == (False, 1)
+    assert (outcome.live, outcome.parked) == (False, 1)
     assert outcome.waiting == "it has more parked streams than the live copy"
     assert await events_in(kit) == 1
 
@@ -213,7 +215,7 @@ async def test_a_topic_that_is_gone_or_was_made_anew_is_named(kit: ConsumerKit) 
     await publish(kit, streams=1, versions=3)
     async with running(live(kit)):
         await consumed(kit, 3)
-    missing = Feed(TOTALS, REGISTRY, (Topic(unique("gone")),), consumer=kit.name)
+    missing = Feed(TOTALS, REGISTRY, {Topic(unique("gone")): REGISTRY}, consumer=kit.name)
     with pytest.raises(SourceGone, match=r"topic gone_\w+ does not exist at"):
         await Rebuild(missing, kit.database.service, kit.kafka.bootstrap_servers).run()
     # As after a loss: the topic is there again, and ends before what was consumed of it.
@@ -234,12 +236,12 @@ async def test_a_copy_is_not_continued_in_a_topic_that_was_replaced(kit: Consume
     await publish(kit)
     async with running(live(kit)):
         await consumed(kit, 36)
-        await rebuild(kit).run(switch=False)
+        await rebuild(kit).run(cutover=False)
         await kit.kafka.delete_topic(kit.topic.name)
         await kit.kafka.create_topic(kit.topic.name, partitions=PARTITIONS)
         await publish(kit, streams=18)
         await consumed(kit, 72)
-    with pytest.raises(SourceGone, match=r"created anew since this copy of totals_v1 was begun.*abandon"):
+    with pytest.raises(SourceGone, match=r"created again since this copy of totals_v1 was begun.*abandon"):
         await rebuild(kit).run()
     assert await events_in(kit) == 72
 
@@ -255,4 +257,4 @@ async def test_a_live_copy_that_has_not_read_a_replaced_topic_yet_is_no_goal(kit
         await rebuild(kit).run()
     async with running(live(kit)):
         await consumed(kit, 72)
-    assert (await rebuild(kit).run()).switched
+    assert (await rebuild(kit).run()).live

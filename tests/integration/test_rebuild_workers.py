@@ -1,9 +1,9 @@
 """The processes of a parallel rebuild end as they should when their work is done."""
 
-from chassis.definition import Feed
-from chassis.read_model import Copy
-from chassis.replay.parallel import Job, fill_in_parallel
 from infra.testing import DatabaseUrls
+from millrace.read_models.feed import Feed
+from millrace.read_models.model import Copy
+from millrace.rebuild.parallel import Job, fill_in_parallel
 from tests.integration.rebuild_kit import NO_KAFKA, Totals
 from tests.integration.store_kit import REGISTRY, open_store_kit
 
@@ -12,5 +12,5 @@ async def test_a_worker_that_is_done_ends_without_a_fault(database: DatabaseUrls
     """It has a thread that waits for its parent's end in a read, and Python must not wait for that thread."""
     model = Totals()
     async with open_store_kit(database, model):
-        job = Job(Feed(model, REGISTRY), Copy.LIVE, database.service, NO_KAFKA, goal={}, shares=[])
+        job = Job(Feed(model, REGISTRY), Copy.LIVE, database.service, NO_KAFKA, goal={}, shards=[])
         await fill_in_parallel([job], lambda share, position: None)

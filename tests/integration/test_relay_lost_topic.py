@@ -1,4 +1,5 @@
-"""A topic that was deleted and created anew, or lost its records, is never filled out of order: the relay says so."""
+"""A topic that was deleted and created anew, or lost its records, is never filled out of order: the relay
+says so."""
 
 import asyncio
 import shutil
@@ -10,10 +11,10 @@ from dataclasses import replace
 import pytest
 from aiokafka.errors import KafkaError
 
-from chassis.relay import Relay, RelayState
-from chassis.relay.publisher import LogWentBack, Publisher, TopicNotReady, open_publisher
 from infra.local.home import Home
 from infra.testing import DatabaseUrls, KafkaServer
+from millrace.relay import Relay, RelayState
+from millrace.relay.publisher import LogWentBack, Publisher, TopicNotReady, open_publisher
 from tests.integration.store_kit import SOURCE, RelayKit, first_occurrences, open_relay_kit, running
 from tests.support import eventually
 

@@ -1,22 +1,29 @@
 """A lost or a new topic is filled from the store: complete and in order, whoever else is at work."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from psycopg import AsyncConnection
 
-from chassis.definition import ServiceDefinition
-from chassis.relay import RelayState
-from chassis.relay.publisher import open_publisher
-from chassis.replay.errors import ReplayError
-from chassis.replay.progress import Progress, unheard
-from chassis.replay.republish import Republish, Span, Wish
-from chassis.topics import Topic
+from board.collector import Collector
+from board.declared import Declared, Projection
 from infra.testing import DatabaseUrls, KafkaServer, unique
+from millrace.application.unit_of_work import UnitOfWork
+from millrace.consumer import Consumer
+from millrace.domain.events import RecordedEvent
+from millrace.kafka.partitioning import partition_of
+from millrace.kafka.topics import Topic
+from millrace.operations.definition import ServiceDefinition
+from millrace.operations.replay.republish import PositionRange, Republish, Wish
+from millrace.rebuild.progress import ReplayProgress, unheard
+from millrace.relay import RelayState
+from millrace.relay.publisher import open_publisher
+from millrace.runtime.errors import ReplayError
 from tests.integration.store_kit import REGISTRY, SOURCE, RelayKit, first_occurrences, open_relay_kit, running
 from tests.support import eventually
 
@@ -31,11 +38,17 @@ async def kit(database: DatabaseUrls, kafka: KafkaServer) -> AsyncIterator[Relay
 
 
 def republish(kit: RelayKit) -> Republish:
-    definition = ServiceDefinition("counter-service", kit.topic, REGISTRY, feeds=[], streams=[])
-    return Republish(definition, kit.database.service, kit.kafka.bootstrap_servers, kit.pool, kit.store)
+    definition = ServiceDefinition(name="counter-service", topic=kit.topic, registry=REGISTRY)
+    return Republish(
+        definition=definition,
+        database_url=kit.database.service,
+        kafka=kit.kafka.bootstrap_servers,
+        pool=kit.pool,
+        store=kit.store,
+    )
 
 
-async def carry_out(kit: RelayKit, wish: Wish = EVERYTHING) -> Span:
+async def carry_out(kit: RelayKit, wish: Wish = EVERYTHING) -> PositionRange:
     """As the command does it."""
     work = republish(kit)
     span = await work.begin(wish)
@@ -82,7 +95,7 @@ async def test_a_lost_topic_is_filled_by_the_service_that_runs(kit: RelayKit) ->
 async def test_a_lost_topic_is_filled_while_the_service_is_down(kit: RelayKit) -> None:
     await fill(kit, 1, 2)
     await kit.replace_topic()
-    seen: list[Progress] = []
+    seen: list[ReplayProgress] = []
     work = republish(kit)
     span = await work.begin(Wish())
     await work.follow(span, seen.append)
@@ -142,9 +155,17 @@ async def test_a_topic_that_is_not_there_is_refused(kit: RelayKit) -> None:
     await refused(missing, Wish(), "does not exist at .*: create it as your deployment does")
     await refused(kit, Wish(to_topic=missing.topic.name), "say --partitions N to create it")
     await refused(
-        replace(kit, topic=replace(kit.topic, partitions=4)), Wish(), "has 3 partitions, declared are 4"
+        replace(kit, topic=replace(kit.topic, partitions=4)),
+        Wish(),
+        "has 3 partitions, declared are 4: with --recreate it is deleted, created with the declared number",
     )
-    silent = Republish(republish(kit)._definition, kit.database.service, "127.0.0.1:1", kit.pool, kit.store)
+    silent = Republish(
+        definition=republish(kit)._definition,
+        database_url=kit.database.service,
+        kafka="127.0.0.1:1",
+        pool=kit.pool,
+        store=kit.store,
+    )
     with pytest.raises(ReplayError, match=r"no Kafka answers at 127\.0\.0\.1:1"):
         await silent.begin(Wish())
 
@@ -177,6 +198,76 @@ async def test_a_topic_that_got_something_out_of_order_is_filled_only_after_it_w
     assert len(delivered) == 7
 
 
+async def test_a_topic_that_is_newer_than_the_store_is_not_deleted_unless_that_is_said(kit: RelayKit) -> None:
+    """It is the last copy of what the store lost."""
+    await fill(kit, 1, 2)
+    async with await AsyncConnection.connect(kit.database.superuser, autocommit=True) as owner:
+        await owner.execute("ALTER TABLE events DISABLE TRIGGER append_only")
+        await owner.execute("DELETE FROM events WHERE version = 2")
+        await owner.execute("ALTER TABLE events ENABLE ALWAYS TRIGGER append_only")
+        await owner.execute("UPDATE relay_cursor SET position = 6, end_offsets = '{}'")
+    await refused(kit, Wish(recreate=True), "is newer than the store: .*millrace restore.*--drop-newer")
+    assert len(await kit.delivered()) == 12
+    await carry_out(kit, Wish(recreate=True, drop_newer=True))
+    await in_order(kit, 1)
+    assert len(await kit.delivered()) == 6
+
+
+async def test_a_topic_with_another_number_of_partitions_is_created_with_the_declared_one(
+    kit: RelayKit,
+) -> None:
+    """Somebody, or a broker that creates topics by itself, made it: 5 partitions, and events are deleted
+    after a week."""
+    relay = kit.relay(standby_interval=0.05)
+    reaction = Projection("counter", "reaction", "reaction", unique("group"), (kit.topic.name,))
+    declared = Declared({"counter": kit.topic.name}, (reaction,))
+    await fill(kit, 1, 2)
+    async with running(relay):
+        await kit.replace_topic(partitions=5)
+        await kit.append(STREAMS[0], 3)
+        await eventually(lambda: relay.status.state is RelayState.NO_TOPIC, 20.0, "it sends nothing there")
+        assert relay.status.detail == (
+            f"topic {kit.topic.name} has 5 partitions, declared are 3: run `millrace replay republish"
+            f" counter --recreate`,"
+            " or declare the other count with a new generation"
+        )
+        async with Collector({"counter": kit.database.board}, kit.kafka.bootstrap_servers, declared) as board:
+
+            async def named() -> bool:
+                said = (await board.look()).headline.text
+                assert f"the relay of counter sends nothing: no topic: {relay.status.detail}" in said, said
+                return True
+
+            await eventually(named, 20.0, "the board names the cause and the remedy")
+        assert (await carry_out(kit, Wish(recreate=True))).until == 13
+        await eventually(lambda: relay.status.state is RelayState.RELAYING, 10.0, "it leads again")
+        await kit.append(STREAMS[0], 4)
+        delivered = await kit.eventually_delivered(14)
+    assert first_occurrences(delivered) == {
+        stream: [1, 2, 3, 4] if stream == STREAMS[0] else [1, 2] for stream in STREAMS
+    }
+    assert {each.partition for each in delivered} <= {0, 1, 2}
+    assert (await settings_of(kit))["retention.ms"] == "-1"
+
+
+@pytest.mark.parametrize("declared", [2, 5])
+async def test_a_topic_that_was_filled_under_another_declaration_is_a_witness_as_well(
+    kit: RelayKit, declared: int
+) -> None:
+    """Its events are in other partitions than today's relay would choose; they are the last copy all the
+    same."""
+    moved = [one for one in STREAMS if len({partition_of(one.encode(), n) for n in (3, declared)}) == 2]
+    await fill(kit, 1, 2)
+    async with await AsyncConnection.connect(kit.database.superuser, autocommit=True) as owner:
+        await owner.execute("ALTER TABLE events DISABLE TRIGGER append_only")
+        await owner.execute("DELETE FROM events WHERE version = 2 AND stream_id = ANY(%s)", (moved,))
+        await owner.execute("ALTER TABLE events ENABLE ALWAYS TRIGGER append_only")
+        await owner.execute("UPDATE relay_cursor SET position = 6, end_offsets = '{}'")
+    other = replace(kit, topic=replace(kit.topic, partitions=declared))
+    await refused(other, Wish(recreate=True), "is newer than the store: .*millrace restore.*--drop-newer")
+    assert len(await kit.delivered()) == 12
+
+
 async def test_a_topic_that_is_created_anew_keeps_its_settings(kit: RelayKit) -> None:
     name = await kit.kafka.create_topic(
         partitions=3, configs={"retention.ms": "-1", "segment.bytes": "1048576"}
@@ -185,15 +276,19 @@ async def test_a_topic_that_is_created_anew_keeps_its_settings(kit: RelayKit) ->
     await fill(kit, 1)
     await carry_out(kit, Wish(recreate=True))
     await in_order(kit, 1)
+    settings = await settings_of(kit)
+    assert (settings["retention.ms"], settings["segment.bytes"]) == ("-1", "1048576")
+
+
+async def settings_of(kit: RelayKit) -> dict[str, str]:
     admin = AIOKafkaAdminClient(bootstrap_servers=kit.kafka.bootstrap_servers)
     await admin.start()
     ((answer,),) = [
         one.resources
-        for one in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+        for one in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, kit.topic.name)])
     ]
     await admin.close()
-    settings = {entry[0]: entry[1] for entry in answer[4]}
-    assert (settings["retention.ms"], settings["segment.bytes"]) == ("-1", "1048576")
+    return {entry[0]: entry[1] for entry in answer[4]}
 
 
 async def test_another_topic_is_created_and_filled_and_later_brought_up_to_date(kit: RelayKit) -> None:
@@ -222,3 +317,30 @@ async def test_a_topic_of_somebody_else_is_not_filled(kit: RelayKit) -> None:
         await publisher.publish(await kit.store.read_all(after=0, limit=10))
     await refused(kit, Wish(to_topic=other), "an event of another store, /inventory-service")
     await refused(kit, Wish(to_topic=other, partitions=2), "exists with 1 partitions: leave --partitions out")
+
+
+async def test_a_reaction_that_began_later_does_nothing_when_its_topic_is_recreated(kit: RelayKit) -> None:
+    handled: list[tuple[str, int]] = []
+
+    async def react(batch: Sequence[RecordedEvent], unit: UnitOfWork) -> None:
+        handled.extend((one.stream_id, one.version) for one in batch)
+
+    servers = kit.kafka.bootstrap_servers
+    reactions = Consumer(
+        name=unique("later"),
+        sources={kit.topic: REGISTRY},
+        handler=react,
+        pool=kit.pool,
+        bootstrap_servers=servers,
+        begins="now",
+    )
+    await fill(kit, 1, 2)
+    async with running(kit.relay(standby_interval=0.05), reactions):
+        await eventually(lambda: reactions.counters.past == 12, 20.0, "it has passed the history")
+        await kit.append(STREAMS[0], 3)
+        await eventually(lambda: handled == [(STREAMS[0], 3)], 20.0, "it acts on what is new")
+        await carry_out(kit, Wish(recreate=True))
+        await kit.append(STREAMS[1], 3)
+        await eventually(lambda: len(handled) > 1, 40.0, "it acts on what is new in the new topic")
+        await eventually(lambda: reactions.counters.past == 24, 20.0, "it has passed the history once more")
+    assert handled == [(STREAMS[0], 3), (STREAMS[1], 3)]

@@ -13,13 +13,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.contextvars import bound_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
-from chassis.database import open_pool, open_read_only_pool
-from chassis.reading import ReadModelBuilding
-from chassis.rpc.channel import open_channel
-from chassis.rpc.errors import RpcError, invalid_argument, not_found, reason_of
-from chassis.rpc.server import GrpcServer
 from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls
+from millrace.domain.events import NewerEventVersion
+from millrace.postgres.database import open_pool, open_read_only_pool
+from millrace.read_models.reading import ReadModelBuilding
+from millrace.rpc.channel import open_channel
+from millrace.rpc.errors import RpcError, invalid_argument, not_found, reason_of
+from millrace.rpc.server import GrpcServer
 from schemas.grpc.inventory_pb2 import GetAvailabilityRequest, GetAvailabilityResponse, Product
 from schemas.grpc.inventory_pb2_grpc import (
     InventoryServicer,
@@ -132,6 +133,7 @@ async def test_the_server_refuses_a_call_without_a_deadline() -> None:
             "user_deactivated",
         ),
         (psycopg.OperationalError("gone"), grpc.StatusCode.UNAVAILABLE, "temporarily_unavailable"),
+        (NewerEventVersion("by a newer one"), grpc.StatusCode.UNAVAILABLE, "temporarily_unavailable"),
         (ReadModelBuilding("orders_v2"), grpc.StatusCode.UNAVAILABLE, "read_model_building"),
     ],
 )

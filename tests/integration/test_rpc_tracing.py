@@ -7,9 +7,9 @@ from typing import Any
 import grpc
 import pytest
 
-from chassis import tracing
-from chassis.rpc.channel import open_channel
-from chassis.rpc.errors import RpcError, not_found
+from millrace.rpc.channel import open_channel
+from millrace.rpc.errors import RpcError, not_found
+from millrace.telemetry import tracing
 from schemas.grpc.inventory_pb2_grpc import InventoryStub
 from tests.integration.test_rpc import ANSWER, ASK, Context, answers, failure, raising, serving
 from tests.support import eventually

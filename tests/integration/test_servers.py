@@ -1,8 +1,9 @@
 """The servers that tests get are real, isolated, and can be crashed and come back with their data."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -11,9 +12,47 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from infra.local.postgres import server_user
+from infra.local.component import Progress
+from infra.local.errors import ComponentError
+from infra.local.home import Home
+from infra.local.postgres import Postgres, server_user
 from infra.local.programs import run
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, unique
+
+
+@pytest.mark.parametrize("when", ["before its start", "while it starts"])
+async def test_a_server_whose_port_somebody_else_takes_starts_on_another_one(
+    test_home: Home, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    server = PostgresServer(test_home, name=unique("postgres"), fsync=False)
+    taken = server.port
+    with ExitStack() as sockets:
+
+        async def take(progress: Progress) -> None:
+            if server.port == taken:
+                sockets.enter_context(socket.create_server(("127.0.0.1", taken)))
+            await Postgres.prepare(server, progress)
+
+        if when == "before its start":
+            sockets.enter_context(socket.create_server(("127.0.0.1", taken)))
+        else:
+            monkeypatch.setattr(server, "prepare", take)
+        try:
+            await server.start()
+
+            assert server.port != taken
+            async with await psycopg.AsyncConnection.connect(server.superuser_url()) as connection:
+                await connection.execute("SELECT 1")
+        finally:
+            await server.kill()
+
+
+async def test_a_server_that_can_not_start_for_another_reason_is_not_moved(test_home: Home) -> None:
+    server = PostgresServer(test_home, name=unique("postgres"), fsync=False)
+    port, server.settings = server.port, {"no_such_setting": "on"}
+    with pytest.raises(ComponentError, match="ended with code 1"):
+        await server.start()
+    assert server.port == port
 
 
 async def test_a_database_lets_the_migrator_create_only_as_the_owner(database: DatabaseUrls) -> None:

@@ -18,6 +18,10 @@ import pytest
 
 from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls, PostgresServer
+from millrace.domain.events import EventRegistry
+from millrace.migrations import migrate
+from millrace.postgres.database import open_pool
+from millrace.store import EventStore
 from tests.support import eventually
 
 NOWHERE = "postgresql://nobody:secret@127.0.0.1:1/nowhere"
@@ -196,6 +200,7 @@ async def test_without_its_database_it_runs_and_says_that_it_is_not_ready(start:
 async def test_readiness_follows_the_database(
     start: Start, postgres: PostgresServer, database: DatabaseUrls
 ) -> None:
+    await migrate(database.migrator)
     service = await start(database_url=database.service)
     await service.up()
 
@@ -212,7 +217,29 @@ async def test_readiness_follows_the_database(
     await eventually(lambda: answers(200), what="ready again")
 
 
+async def test_it_is_not_ready_while_its_store_lacks_events_and_says_why(
+    start: Start, database: DatabaseUrls
+) -> None:
+    await migrate(database.migrator)
+    async with open_pool(database.service, name="test", max_size=1) as pool:
+        store = EventStore(pool, EventRegistry([]))
+        await store.note_behind("the store went back")
+        service = await start(database_url=database.service)
+        await service.up()
+        await service.logged("event store accepts nothing")
+        response = await service.get("/readyz")
+        assert (response.status_code, response.json()["failing"]) == (503, ["database"])
+        assert response.json()["checks"]["database"]["detail"] == "the store went back"
+        await store.note_verified()
+
+        async def ready() -> bool:
+            return (await service.get("/readyz")).status_code == 200
+
+        await eventually(ready, what="ready with a whole store")
+
+
 async def test_without_kafka_it_is_ready_and_tells(start: Start, database: DatabaseUrls) -> None:
+    await migrate(database.migrator)
     service = await start(database_url=database.service)
     await service.up()
 

@@ -1,4 +1,5 @@
-"""Snapshots: long streams are loaded from near their end, and without them, or with bad ones, only time is lost."""
+"""Snapshots: long streams are loaded from near their end, and without them, or with bad ones, only time is
+lost."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -12,21 +13,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis import given as any_of
 from hypothesis import strategies as st
 
-from chassis.commands import CommandContext, CommandHandler
-from chassis.database import Connection, Pool, connect, open_pool
-from chassis.decider import Decider
-from chassis.definition import StreamKind
-from chassis.events import DomainEvent, EventRegistry, Metadata, NewEvent, RecordedEvent
-from chassis.ids import new_id
-from chassis.loading import load_states
-from chassis.migrations import migrate
-from chassis.snapshot_codec import SnapshotPolicy, json_codec
-from chassis.snapshots import Snapshots
-from chassis.state_cache import StateCache
-from chassis.store import ANY, EventStore, StreamAppend
-from chassis.store.snapshot_rows import FromSnapshots
-from chassis.unit_of_work import UnitOfWork
 from infra.testing import DatabaseUrls, unique
+from millrace.application.commands import CommandContext, CommandHandler
+from millrace.application.loading import load_states
+from millrace.application.snapshots import Snapshots
+from millrace.application.state_cache import StateCache
+from millrace.application.unit_of_work import UnitOfWork
+from millrace.domain.decider import Decider
+from millrace.domain.events import DomainEvent, EventRegistry, Metadata, NewEvent, RecordedEvent
+from millrace.domain.ids import new_id
+from millrace.domain.snapshot_codec import SnapshotPolicy, json_codec
+from millrace.domain.stream_kind import StreamKind
+from millrace.migrations import migrate
+from millrace.postgres.database import Connection, Pool, connect, open_pool
+from millrace.store import ANY, EventStore, StreamAppend
+from millrace.store.snapshot_rows import FromSnapshots
 from tests.support import eventually
 
 EVERY = 10
@@ -119,7 +120,8 @@ class Bench:
     async def plant(
         self, version: int, state: str, *, schema_version: int = 2, event_id: str | None = None
     ) -> None:
-        """A snapshot that somebody else left, at the event there is at that version unless `event_id` names another."""
+        """A snapshot that somebody else left, at the event there is at that version unless `event_id` names
+        another."""
         await self.fetch(
             "INSERT INTO snapshots (stream_id, version, schema_version, state, event_id)"
             " VALUES (%s, %s, %s, %s, coalesce(%s::uuid, (SELECT event_id FROM events WHERE stream_id = %s"

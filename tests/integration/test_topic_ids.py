@@ -6,8 +6,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 
-from chassis.topic_ids import TopicIds, topic_ids
 from infra.testing import KafkaServer, unique
+from millrace.kafka.topic_ids import TopicIds, topic_ids
 from tests.support import eventually
 
 

@@ -10,28 +10,25 @@ import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from chassis.migrations import migrate
-from chassis.service import Role
-from chassis.topics import ensure_topics
 from infra.testing import DatabaseUrls, KafkaServer
+from millrace.kafka.topics import ensure_topics
+from millrace.runtime.worker import Role
 from schemas.topics import USERS
-from tests.integration.user_kit import ADA, OPERATOR, UserService, as_customer, serve, settings_for
-from user_service.app import DEFINITION
+from tests.integration.user_kit import ADA, OPERATOR, UserService, as_customer, serve
+from user_service.app import service
 
 
 @pytest.fixture
 async def users(database: DatabaseUrls) -> AsyncIterator[UserService]:
-    """All but the relay: no broker is needed."""
-    await migrate(database.migrator, DEFINITION.migrations, DEFINITION.read_models)
-    async with serve(settings_for(database), frozenset({Role.HTTP, Role.GRPC, Role.CONSUMERS})) as users:
+    """All that needs no broker."""
+    async with serve(database) as users:
         yield users
 
 
 @pytest.fixture
 async def commands_only(database: DatabaseUrls) -> AsyncIterator[UserService]:
     """Nothing is projected: read models stay empty."""
-    await migrate(database.migrator, DEFINITION.migrations, DEFINITION.read_models)
-    async with serve(settings_for(database), frozenset({Role.HTTP, Role.GRPC})) as users:
+    async with serve(database, roles=frozenset({Role.HTTP, Role.GRPC})) as users:
         yield users
 
 
@@ -184,10 +181,9 @@ async def test_no_personal_data_in_the_clear_in_the_database_or_the_topic(
     database: DatabaseUrls, kafka: KafkaServer
 ) -> None:
     await ensure_topics(kafka.bootstrap_servers, [USERS])
-    await migrate(database.migrator, DEFINITION.migrations, DEFINITION.read_models)
     secret = uuid4().hex
     contact = {"name": f"Name {secret}", "email": f"{secret}@example.com"}
-    async with serve(settings_for(database, kafka.bootstrap_servers), frozenset(Role)) as users:
+    async with serve(database, kafka=kafka.bootstrap_servers, topics={}) as users:
         user_id = await users.register(contact, key="k")
         await users.http.put(f"/users/{user_id}/contact", json=contact, headers=as_customer(user_id))
         await users.http.get(f"/users/{user_id}?min_version=2&wait=10", headers=OPERATOR)
@@ -204,7 +200,7 @@ async def test_no_personal_data_in_the_clear_in_the_database_or_the_topic(
 
 
 async def test_who_only_reads_gets_no_keys(database: DatabaseUrls) -> None:
-    await migrate(database.migrator, DEFINITION.migrations, DEFINITION.read_models)
+    await service.definition.migrate(database.migrator)
     allowed = (
         "SELECT has_table_privilege('millrace_reader', 'events', 'SELECT'),"
         " has_table_privilege('millrace_reader', 'privacy_keys', 'SELECT')"

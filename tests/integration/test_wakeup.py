@@ -1,8 +1,8 @@
 """Signals between processes: two Wakeups on one database."""
 
-from chassis.database import connect
-from chassis.wakeup import PostgresListener, PostgresNotifier, Wakeup, shared_wakeup
 from infra.testing import DatabaseUrls
+from millrace.postgres.database import connect
+from millrace.postgres.wakeup import PostgresListener, PostgresNotifier, Wakeup, shared_wakeup
 from tests.integration.store_sessions import terminate
 from tests.support import eventually
 

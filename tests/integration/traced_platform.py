@@ -15,12 +15,11 @@ from uuid import uuid4
 
 import httpx
 
-from chassis.definition import ServiceDefinition
-from chassis.migrations import migrate
-from chassis.topics import ensure_topics
 from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, temporary_home
-from order_service.app import CATALOGUE
+from millrace.kafka.topics import ensure_topics
+from millrace.operations.definition import ServiceDefinition
+from order_service.app import service
 from schemas.topics import TOPICS
 from tests.integration.notification_kit import MailServer
 from tests.support import eventually
@@ -65,7 +64,7 @@ class TracedPlatform:
         def heard() -> bool:  # else the order service asks inventory for the price
             return any(
                 span.name == "process inventory.events"
-                and span.attributes["messaging.consumer.group.name"] == CATALOGUE.consumer
+                and span.attributes["messaging.consumer.group.name"] == service.definition.feeds[1].consumer
                 and span.attributes["millrace.event_type"] == "ProductListed"
                 for span in self.collector.spans
             )
@@ -128,9 +127,8 @@ def _settings(
 
 
 async def _migrate(name: str, database: DatabaseUrls) -> None:
-    definition: ServiceDefinition = import_module(f"{name}_service.app").DEFINITION
-    consumers = {feed.model.name: feed.consumer for feed in definition.feeds if feed.consumer}
-    await migrate(database.migrator, definition.migrations, definition.read_models, consumers=consumers)
+    definition: ServiceDefinition = import_module(f"{name}_service.app").service.definition
+    await definition.migrate(database.migrator)
 
 
 @asynccontextmanager

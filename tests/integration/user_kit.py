@@ -3,21 +3,19 @@
 import base64
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
-from chassis.rpc.channel import open_channel
-from chassis.service import Role
 from infra.local.ports import free_ports
-from infra.testing import DatabaseUrls
+from infra.testing import DatabaseUrls, PostgresServer
+from millrace.runtime.worker import Role
+from millrace.testing import in_test
 from schemas.grpc import users_pb2, users_pb2_grpc
-from tests.integration.service_kit import running
-from tests.support import eventually
 from user_service.app import service
 from user_service.privacy import KEY_BYTES
-from user_service.settings import UserSettings
 
 OPERATOR = {"X-Operator-Id": "olga"}
 ADA = {"name": "Ada Lovelace", "email": "ada@example.com"}
@@ -44,33 +42,47 @@ class UserService:
         return await self.contacts.GetContact(users_pb2.GetContactRequest(user_id=user_id))
 
 
-def settings_for(database: DatabaseUrls, kafka: str = "127.0.0.1:1") -> UserSettings:
-    http_port, grpc_port = free_ports(2)
-    return UserSettings(
-        database_url=database.service,
-        kafka_bootstrap_servers=kafka,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        privacy_master_key=base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode(),
-    )
+def new_key() -> str:
+    """A master key for PRIVACY_MASTER_KEY."""
+    return base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode()
 
 
 @asynccontextmanager
-async def serve(settings: UserSettings, roles: frozenset[Role]) -> AsyncIterator[UserService]:
-    """The service with its migrated database, in this process."""
-    url = f"http://{settings.http_host}:{settings.http_port}"
-    async with (
-        service(settings) as workers,
-        running(workers, roles),
-        httpx.AsyncClient(base_url=url, trust_env=False) as client,
-        open_channel(f"{settings.grpc_host}:{settings.grpc_port}", timeout=5.0) as channel,
-    ):
+async def serve(
+    database: DatabaseUrls, *, privacy_master_key: str = "", **options: Any
+) -> AsyncIterator[UserService]:
+    """The service on `database`; `options` as in_test has them."""
+    key = privacy_master_key or new_key()
+    async with in_test(service, database, privacy_master_key=key, **options) as app:
+        yield UserService(app.http, users_pb2_grpc.UsersStub(app.grpc))
 
-        async def ready() -> bool:
-            try:
-                return (await client.get("/docs")).status_code == 200
-            except httpx.ConnectError:
-                return False
 
-        await eventually(ready, what="the user service answers")
-        yield UserService(client, users_pb2_grpc.UsersStub(channel))
+@dataclass(frozen=True)
+class UserDeployment:
+    """Where a user service runs, again and again: what stays between two runs of it."""
+
+    database: DatabaseUrls
+    grpc_port: int
+    privacy_master_key: str
+
+    @property
+    def target(self) -> str:
+        """Where it answers queries."""
+        return f"127.0.0.1:{self.grpc_port}"
+
+    def serve(self) -> AbstractAsyncContextManager[UserService]:
+        """Run it; it takes commands and answers queries."""
+        return serve(
+            self.database,
+            privacy_master_key=self.privacy_master_key,
+            grpc_port=self.grpc_port,
+            roles=frozenset({Role.HTTP, Role.GRPC}),
+        )
+
+
+@asynccontextmanager
+async def deployment(postgres: PostgresServer) -> AsyncIterator[UserDeployment]:
+    """One with a database of its own. It does not run yet."""
+    database = await postgres.create_database()
+    yield UserDeployment(database, free_ports(1)[0], new_key())
+    await postgres.drop_database(database.name)

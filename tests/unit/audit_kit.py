@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from chassis.audit.findings import Finding, Severity
-from chassis.audit.invariants import Invariant, Place
-from chassis.consumer.incoming import Incoming, read_record
-from chassis.events import DomainEvent, EventRegistry, Metadata, RecordedEvent
-from chassis.record import to_record
-from chassis.relay.partitioning import partition_of
-from chassis.topics import Topic
+from millrace.domain.events import DomainEvent, EventRegistry, Metadata, RecordedEvent
+from millrace.kafka.incoming import Incoming, read_record
+from millrace.kafka.partitioning import partition_of
+from millrace.kafka.record import to_record
+from millrace.kafka.topics import Topic
+from millrace.operations.audit.findings import Finding, Severity
+from millrace.operations.audit.invariants import Invariant, Place
 
 EPOCH = UUID(int=7)
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)

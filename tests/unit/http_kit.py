@@ -1,6 +1,6 @@
 """A small app with the house's rules and one route of every kind, for the tests of HTTP."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -11,19 +11,19 @@ from fastapi import Depends, Request, Response
 from psycopg import OperationalError
 from pydantic import BaseModel, Field, TypeAdapter
 
-from chassis.commands import IdempotencyKeyReused
-from chassis.decider import CommandRefused
-from chassis.http.actor import AnyActor, Customer, Operator, OptionalActor
-from chassis.http.app import create_app
-from chassis.http.command import Command, KeyedCommand
-from chassis.http.fields import RequestBody, Text
-from chassis.http.paging import BigInt, Page, encode_cursor, page
-from chassis.http.problems import not_found
-from chassis.http.responses import answer
-from chassis.http.routing import new_router
-from chassis.http.waiting import MinVersion, PreferWait
-from chassis.store import WrongExpectedVersion
-from chassis.wakeup import Wakeup
+from millrace.application.commands import IdempotencyKeyReused
+from millrace.domain.decider import CommandRefused
+from millrace.http.actor import AnyActor, Customer, Operator, OptionalActor
+from millrace.http.app import create_app
+from millrace.http.command import ChangingCommand, KeyedCommand
+from millrace.http.fields import RequestBody, Text
+from millrace.http.paging import BigInt, Page, encode_cursor, page
+from millrace.http.problems import not_found
+from millrace.http.responses import answer
+from millrace.http.routing import new_router
+from millrace.http.waiting import MinVersion, PreferWait, Waiters
+from millrace.postgres.wakeup import Wakeup
+from millrace.store import WrongExpectedVersion
 
 CUSTOMER = {"X-Customer-Id": "0199a5ef-11aa-7b0c-8d2e-5f4a6b7c8d9e"}
 OPERATOR = {"X-Operator-Id": "ada"}
@@ -51,6 +51,18 @@ class Thing:
     version: int = 0
     reads: int = 0
     wakeup: Wakeup = field(default_factory=Wakeup)
+    most_waiters: int = 2_000
+    fault: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.waiters = Waiters(self.versions, self.wakeup, most=self.most_waiters)
+
+    async def versions(self, names: Collection[str]) -> dict[str, int]:
+        """A look at the read model, for everybody who waits."""
+        self.reads += 1
+        if self.fault:
+            raise self.fault
+        return dict.fromkeys(names, self.version)
 
     def reaches(self, version: int) -> None:
         """The read model catches up."""
@@ -94,10 +106,18 @@ async def place(body: OrderBody, customer: Customer, command: KeyedCommand) -> R
     return answer(told, status=201, version=1, location="/orders/o-1")
 
 
+@router.get("/orders")
+async def orders() -> Response:
+    """Another method of a path that has one already."""
+    return answer({"orders": []})
+
+
 @router.post("/orders/{order_id}/cancel")
-async def cancel(order_id: UUID, actor: AnyActor, command: Command) -> Response:
+async def cancel(order_id: UUID, actor: AnyActor, command: ChangingCommand) -> Response:
     """Tells the precondition."""
-    return answer({"actor": str(actor), "expected_version": command.expected_version})
+    idempotency = command.context(actor).idempotency
+    told = {"actor": str(actor), "expected_version": command.expected_version}
+    return answer({**told, "fingerprint": idempotency.fingerprint if idempotency else None})
 
 
 @router.post("/products")
@@ -126,10 +146,9 @@ async def thing(request: Request, after: MinVersion) -> Response:
     shown: Thing = request.app.state.thing
 
     async def read() -> Thing | None:
-        shown.reads += 1
         return shown if shown.version else None
 
-    row = await after.read(read, signal=shown.wakeup)
+    row = await after.read(read, shown.waiters, "thing")
     if row is None:
         raise not_found("thing")
     return answer(ThingDocument(version=row.version), version=row.version)
@@ -139,13 +158,8 @@ async def thing(request: Request, after: MinVersion) -> Response:
 async def settle(request: Request, prefer: PreferWait) -> Response:
     """Waits for version 2 when asked to."""
     shown: Thing = request.app.state.thing
-
-    async def read() -> int:
-        shown.reads += 1
-        return shown.version
-
-    version = await prefer.read(read, lambda seen: seen >= 2, signal=shown.wakeup)
-    return answer({"version": version}, headers=prefer.applied)
+    followed = await prefer.until(shown.waiters, "thing", 2) if prefer.seconds else False
+    return answer({"version": shown.version}, headers=prefer.applied(followed))
 
 
 @router.get("/raise/{what}")

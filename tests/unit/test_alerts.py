@@ -9,9 +9,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from infra.board import metrics
-from infra.board.answer import answer
-from infra.board.document import Board, HeldEvent, Path, StageKind, State
+from board import metrics
+from board.document import Board, HeldEvent, Path, StageKind, State
+from board.headline import headline
 from infra.local.home import REPOSITORY
 from tests.prometheus import Promtool
 from tests.unit import board_examples as examples
@@ -38,6 +38,7 @@ NO_ALERT = {
     State.UP_TO_DATE,
     State.CATCHING_UP,  # it does what it should
     State.WARMING_UP,  # the board will say more in a few seconds
+    State.SUSPENDED,  # the store's alert says so, once and not for each path: StoreRefusesCommands
     State.CANT_SEE,  # the server's alert says so, once and not for each path: BoardCantSee
 }
 
@@ -68,6 +69,18 @@ def with_rate(path: Path, net_rate: float | None, age: float | None = 252.0) -> 
     return path.model_copy(update={"net_rate": net_rate, "age": age})
 
 
+def at_its_end(kind: StageKind, pending: int, age: float) -> Path:
+    """The process of the path's service is gone."""
+    parts = [
+        examples.partition(
+            each, State.STOPPED, age if each == 0 else 0.0, pending=pending if each == 0 else 0
+        )
+        for each in range(12)
+    ]
+    ended = {"partitions": parts, "ended": True, "pending": pending, "age": age}
+    return held_at(kind, State.STOPPED, **ended).model_copy(update={"age": age, "pending": pending})
+
+
 def shipped(**more: Any) -> HeldEvent:
     given: dict[str, Any] = {
         "type": "OrderShipped",
@@ -84,6 +97,11 @@ HELD_UP = {
     "an event": examples.stuck(examples.usual_paths()[4]),
     "a record that is no event of ours": held_at(
         StageKind.CONSUMER, State.STUCK, event=shipped(type="unknown", attempts=None, error=None)
+    ),
+    "somebody's open transaction": held_at(
+        StageKind.CONSUMER,
+        State.STUCK,
+        event=HeldEvent(type=None, stream_id=None, waiting=24.0, transaction_at=12),
     ),
     "an event in each of several partitions": held_at(
         StageKind.CONSUMER,
@@ -110,6 +128,8 @@ HELD_UP = {
             ],
         }
     ),
+    "a service that ended": at_its_end(StageKind.READ_MODEL, pending=2, age=12.0),
+    "a service that ended, and nothing waits": at_its_end(StageKind.CONSUMER, pending=0, age=0.0),
     "a topic that is not there": held_at(StageKind.TOPIC, State.NOT_STARTED, partitions=[]),
     "a topic that is not there, and nothing to put into it": held_at(
         StageKind.TOPIC, State.NOT_STARTED, partitions=[]
@@ -129,11 +149,19 @@ HELD_UP = {
 
 
 def sentence(path: Path) -> str:
-    """The answer line for this path alone, with durations and numbers in Prometheus' notation, without the error."""
-    said = answer(examples.AT, [path], [examples.source("kafka")]).text
+    """the headline for this path alone, with durations and numbers in Prometheus' notation, without the
+    error."""
+    return in_prometheus(headline(examples.AT, [path], [examples.source("kafka")]).text)
+
+
+def in_prometheus(said: str) -> str:
     said = re.sub(r"(\d+) min (\d+) s", r"\1m \2s", said)
     said = re.sub(r"(\d) s\b", r"\1s", said)
     said = re.sub(r"(\d),(\d{3})", r"\1\2", said)
+    said = re.sub(
+        r"republish \w+ --", "republish SERVICE --", said
+    )  # the alert does not know whose topic it is
+    said = re.sub(r" \(at offset \d+\)", "", said)  # no label: each transaction would be a series
     return re.sub(r"\((attempt \d+): [^)]*\)", r"(\1)", said)
 
 
@@ -260,10 +288,27 @@ def test_a_server_that_was_never_seen_is_said_to_be_that(promtool: Promtool, tmp
     annotations = {text: rule["annotations"][text] for text in ("board", "runbook")}
     alert = {
         "exp_labels": rule["labels"] | {"source": "postgres-order"},
-        "exp_annotations": annotations | {"summary": "I have not seen the Postgres of order yet."},
+        "exp_annotations": annotations | {"summary": "Postgres of order not seen yet."},
     }
 
     fires(promtool, tmp_path, examples.board(sources=[unseen]), {"BoardCantSee": [alert]})
+
+
+@pytest.mark.parametrize("since", [0.0, 12.0, 252.0])
+@pytest.mark.parametrize("refuses", ["behind", "moved"])
+def test_the_alert_of_a_store_says_what_the_answer_line_says(
+    refuses: str, since: float, promtool: Promtool, tmp_path: File
+) -> None:
+    store, rule = examples.store("order", refuses, since), ALERTS["StoreRefusesCommands"]
+    annotations = {text: rule["annotations"][text] for text in ("board", "runbook")}
+    said = in_prometheus(headline(examples.AT, [], [examples.source("kafka")], [store]).text)
+    alert = {
+        "exp_labels": rule["labels"] | {"service": "order"},
+        "exp_annotations": annotations | {"summary": said},
+    }
+    stores = [store, examples.store("user")]
+
+    fires(promtool, tmp_path, examples.board(stores=stores), {"StoreRefusesCommands": [alert]})
 
 
 def test_every_metric_of_a_rule_is_one_that_is_told() -> None:

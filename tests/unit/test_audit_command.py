@@ -1,4 +1,5 @@
-"""`millrace audit`: the services' reports in one, and an exit code that never calls an unproven platform clean."""
+"""`millrace audit`: the services' reports in one, and an exit code that never calls an unproven platform
+clean."""
 
 import json
 import sys
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 from infra import audit_cli
 from infra.cli import app
 from infra.local.errors import StackError
-from infra.local.process import Command
+from infra.local.process import ProgramCommand
+from infra.topology import SERVICES
 
 
 def report(service: str, violations: int = 0) -> str:
@@ -61,14 +63,14 @@ class FakeStack:
         def __init__(self, program: str) -> None:
             self._program = program
 
-        def tool_command(self, *_: str) -> Command:
-            return Command((sys.executable, "-c", self._program), env={}, cwd=Path.cwd())
+        def tool_command(self, *_: str) -> ProgramCommand:
+            return ProgramCommand((sys.executable, "-c", self._program), env={}, cwd=Path.cwd())
 
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The audit of each service; all clean at first."""
-    FakeStack.programs = {name: report(name) for name in ("order", "inventory", "notification", "user")}
+    FakeStack.programs = {service.name: report(service.name) for service in SERVICES}
     monkeypatch.setattr(audit_cli, "Stack", FakeStack)
     return FakeStack.programs
 
@@ -78,16 +80,12 @@ def audit(*arguments: str) -> tuple[int, str, str]:
     return ran.exit_code, ran.stdout, ran.stderr
 
 
-def test_four_clean_services_are_a_clean_platform(programs: dict[str, str]) -> None:
+def test_clean_services_are_a_clean_platform(programs: dict[str, str]) -> None:
     code, out, _ = audit()
 
     assert code == 0
-    assert [line.split(":")[0] for line in out.splitlines() if ": clean" in line] == [
-        "order-service",
-        "inventory-service",
-        "notification-service",
-        "user-service",
-    ]
+    clean = [line.split(":")[0] for line in out.splitlines() if ": clean" in line]
+    assert clean == [service.service for service in SERVICES]
 
 
 def test_one_violation_fails_the_audit_and_is_named(programs: dict[str, str]) -> None:

@@ -2,9 +2,9 @@
 
 import tracemalloc
 
-from chassis.audit.store import StoreCheck
-from chassis.audit.topic import TopicCheck
-from chassis.topics import Topic
+from millrace.kafka.topics import Topic
+from millrace.operations.audit.store import StoreCheck
+from millrace.operations.audit.topic import TopicCheck
 from tests.unit.audit_kit import EPOCH, Log, Store
 
 TOPIC = Topic("sales.events", partitions=3)
@@ -27,9 +27,10 @@ def kept(versions: int) -> int:
         topic, sound = TopicCheck(TOPIC, EPOCH, "sales"), StoreCheck()
         assert not any(topic.apply(log.records, stored))
         assert not any(any(sound.apply(event)) for event in store.events)
-        # Only what the audit's own lines allocate: meanwhile the servers of later tests may be started in threads.
+        # Only what the audit's own lines allocate: meanwhile the servers of later tests may be started in
+        # threads.
         of_the_audit = tracemalloc.take_snapshot().filter_traces(
-            [tracemalloc.Filter(True, "*/chassis/audit/*")]
+            [tracemalloc.Filter(True, "*/millrace/operations/audit/*")]
         )
         return sum(trace.size for trace in of_the_audit.traces)
     finally:

@@ -1,4 +1,5 @@
-"""One notification for each order event; it is sent once or has failed, or waits for a reason that is named."""
+"""One notification for each order event; it is sent once or has failed, or waits for a reason that is
+named."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from chassis.events import DomainEvent
+from millrace.domain.events import DomainEvent
 from notification_service.audit import OneMailAnEvent
 from notification_service.domain import notification_id
 from schemas.events.notifications import (
@@ -31,6 +32,10 @@ SENT = NotificationSent(notification_id=THIS, message_id="<1@example.com>", atte
 DELAYED = NotificationDelayed(
     notification_id=THIS, attempt=3, reason="recipient_deferred", next_attempt_at=LATER
 )
+UNKNOWN = NotificationDelayed(
+    notification_id=THIS, attempt=1, reason="outcome_unknown", next_attempt_at=LATER
+)
+GIVEN_UP = NotificationFailed(notification_id=THIS, attempt=2, reason="outcome_unknown")
 FAILED = NotificationFailed(notification_id=THIS, attempt=1, reason="unknown_customer")
 
 
@@ -92,3 +97,32 @@ def test_a_delayed_notification_says_until_when_after_how_many_attempts_and_why(
 
     assert finding.kind == "delayed"
     assert "delayed until 2026-11-23 10:30:00 UTC after attempt 3: recipient_deferred" in finding.what
+
+
+def test_a_mail_that_may_have_arrived_is_named_while_it_is_tried_again() -> None:
+    (finding,) = notified(REQUESTED, UNKNOWN).conclude()
+
+    assert (finding.severity, finding.kind) == ("pending", "outcome-unknown")
+    assert "did not answer after it had received the whole e-mail (1×)" in finding.what
+    assert "the next attempt is at 2026-11-23 10:30:00 UTC" in finding.what
+    assert f"<{THIS}@millrace>" in finding.remedy
+
+
+@pytest.mark.parametrize("end", [GIVEN_UP, FAILED])
+def test_a_mail_that_may_have_arrived_is_named_when_it_was_given_up(end: NotificationFailed) -> None:
+    (finding,) = notified(REQUESTED, UNKNOWN, end).conclude()
+
+    assert (finding.severity, finding.kind) == ("pending", "outcome-unknown")
+    assert "there is no further attempt" in finding.what
+    assert finding.where["unknown"] == (2 if end is GIVEN_UP else 1)
+
+
+def test_a_mail_that_was_sent_after_all_may_have_arrived_twice() -> None:
+    audited = notified(REQUESTED, UNKNOWN, SENT)
+
+    assert audited.conclude() == []
+    assert audited.invariant.figures["perhaps sent twice"] == 1
+
+
+def test_a_mail_that_was_merely_delayed_did_not_arrive_twice() -> None:
+    assert notified(REQUESTED, DELAYED, SENT).invariant.figures["perhaps sent twice"] == 0

@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from chassis.audit.findings import Finding
-from chassis.events import DomainEvent
+from millrace.domain.events import DomainEvent
+from millrace.operations.audit.findings import Finding
 from order_service.audit import OrdersEnd
 from schemas.events.inventory import INVENTORY_EVENTS, ReservedLine, StockReservationRejected, StockReserved
 from schemas.events.orders import ORDER_EVENTS, order_stream
@@ -111,3 +111,12 @@ def test_an_answer_to_an_order_that_does_not_exist_is_a_violation() -> None:
 
     assert audited.violations() == ["answer-without-order"]
     assert kinds(audited.found) == ["answer-without-order"]
+
+
+def test_an_answer_to_an_order_that_is_lost_for_good_is_named_and_no_violation() -> None:
+    invariant = OrdersEnd()
+    invariant.has_lost_orders = True
+    audited = Audited(invariant, ORDER_EVENTS).hear(RESERVED, consumed(), INVENTORY_EVENTS)
+
+    assert audited.violations() == []
+    assert kinds(audited.found) == ["answer-to-lost-order"]

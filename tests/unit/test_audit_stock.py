@@ -5,8 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from chassis.events import DomainEvent
 from inventory_service.audit import OneAnswer, StockAddsUp
+from millrace.domain.events import DomainEvent
+from millrace.operations.audit.findings import Severity
 from schemas.events.inventory import (
     INVENTORY_EVENTS,
     PriceChanged,
@@ -23,7 +24,7 @@ from schemas.events.inventory import (
     product_stream,
     reservation_stream,
 )
-from schemas.events.orders import ORDER_EVENTS
+from schemas.events.orders import ORDER_EVENTS, order_stream
 from schemas.money import Money
 from tests.unit.audit_kit import Audited, consumed, kinds, parked, waiting
 from tests.unit.order.examples import ORDER_ID, cancelled, created, shipped
@@ -202,3 +203,25 @@ def test_what_was_not_consumed_or_is_parked_needs_no_effect_yet(place: Any) -> N
 
     assert audited.conclude() == []
     assert audited.invariant.figures["order events not consumed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("events", "severity"),
+    [
+        ((RESERVED,), Severity.VIOLATION),
+        ((RESERVED, DEDUCTED), Severity.PENDING),
+        ((RESERVED, RELEASED), None),
+        ((REFUSED,), None),
+        ((), None),
+    ],
+    ids=["reserved", "shipped", "released", "rejected", "never answered"],
+)
+def test_stock_that_a_lost_order_holds_is_a_violation(
+    events: tuple[DomainEvent, ...], severity: Severity | None
+) -> None:
+    audited = answers(*events)
+    found = list(audited.invariant.lost(order_stream(ORDER_ID)))
+
+    assert [(one.kind, one.severity) for one in found] == (
+        [("reservation-without-order", severity)] if severity else []
+    )

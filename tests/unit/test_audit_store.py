@@ -5,9 +5,9 @@ from io import StringIO
 
 from rich.console import Console
 
-from chassis.audit.display import rendered
-from chassis.audit.findings import KEPT, Check, Finding, Report, Severity, pending, violation
-from chassis.audit.store import StoreCheck
+from millrace.operations.audit.display import rendered
+from millrace.operations.audit.findings import KEPT, Check, Finding, Report, Severity, pending, violation
+from millrace.operations.audit.store import StoreCheck
 from tests.unit.audit_kit import BEGAN, Store, kinds
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from chassis.events import DomainEvent
+from millrace.domain.events import DomainEvent
 from schemas.events.users import USER_EVENTS, UserContactChanged, UserRegistered, user_stream
 from tests.unit.audit_kit import Store, kinds
 from user_service.audit import ContactsSealed

@@ -5,23 +5,25 @@ from random import Random
 
 import pytest
 
-from chassis.backoff import Backoff
+from millrace.runtime.backoff import Backoff
 
 
 def test_delays_double_up_to_the_maximum() -> None:
-    backoff = Backoff(0.1, 1.0, jitter=0)
+    backoff = Backoff(initial=0.1, maximum=1.0, jitter=0)
     assert [backoff.next_delay() for _ in range(6)] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0])
 
 
 def test_jitter_only_shortens_and_is_repeatable_with_a_seed() -> None:
-    delays = [Backoff(1.0, 8.0, jitter=0.5, random=Random(seed)).next_delay() for seed in range(100)]
+    delays = [
+        Backoff(initial=1.0, maximum=8.0, jitter=0.5, random=Random(seed)).next_delay() for seed in range(100)
+    ]
     assert all(0.5 <= delay <= 1.0 for delay in delays)
     assert len(set(delays)) == 100
-    assert delays[7] == Backoff(1.0, 8.0, jitter=0.5, random=Random(7)).next_delay()
+    assert delays[7] == Backoff(initial=1.0, maximum=8.0, jitter=0.5, random=Random(7)).next_delay()
 
 
 def test_after_a_success_it_starts_again() -> None:
-    backoff = Backoff(0.1, 1.0, jitter=0)
+    backoff = Backoff(initial=0.1, maximum=1.0, jitter=0)
     backoff.next_delay()
     backoff.next_delay()
     backoff.reset()
@@ -29,7 +31,7 @@ def test_after_a_success_it_starts_again() -> None:
 
 
 def test_a_fault_of_many_days_does_not_overflow() -> None:
-    backoff = Backoff(0.1, 10.0, jitter=0)
+    backoff = Backoff(initial=0.1, maximum=10.0, jitter=0)
     for _ in range(5000):
         delay = backoff.next_delay()
     assert delay == 10.0
@@ -37,7 +39,7 @@ def test_a_fault_of_many_days_does_not_overflow() -> None:
 
 async def test_a_wait_can_be_interrupted() -> None:
     interrupt = asyncio.Event()
-    waiting = asyncio.create_task(Backoff(3600, 3600).wait(interrupt))
+    waiting = asyncio.create_task(Backoff(initial=3600, maximum=3600).wait(interrupt))
     await asyncio.sleep(0)
     interrupt.set()
     async with asyncio.timeout(1):
@@ -45,11 +47,11 @@ async def test_a_wait_can_be_interrupted() -> None:
 
 
 async def test_a_wait_that_nobody_interrupts_ends_by_itself() -> None:
-    assert await Backoff(0.001, 0.001).wait(asyncio.Event()) is False
-    assert await Backoff(0.001, 0.001).wait() is False
+    assert await Backoff(initial=0.001, maximum=0.001).wait(asyncio.Event()) is False
+    assert await Backoff(initial=0.001, maximum=0.001).wait() is False
 
 
 @pytest.mark.parametrize(("initial", "maximum", "jitter"), [(0, 1, 0), (2, 1, 0), (1, 2, 1.5), (1, 2, -0.1)])
 def test_nonsense_is_refused(initial: float, maximum: float, jitter: float) -> None:
     with pytest.raises(ValueError, match="must be"):
-        Backoff(initial, maximum, jitter)
+        Backoff(initial=initial, maximum=maximum, jitter=jitter)

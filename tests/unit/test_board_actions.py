@@ -1,4 +1,5 @@
-"""Who may act on the board, and what is refused before a database is asked. What is carried out: tests/integration/test_operator_requests.py."""
+"""Who may act on the board, and what is refused before a database is asked. What is carried out:
+tests/integration/test_operator_requests.py."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,15 +9,16 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from infra.board.actions import LARGEST, Actions
-from infra.board.app import create_app
-from infra.board.door import TRIES, WINDOW, Door
-from infra.board.history import History
-from infra.board.requests import Requests
-from infra.board.settings import BoardSettings
-from infra.board.watch import Watch
+from board.actions import LARGEST, Actions
+from board.app import create_app
+from board.auth import TRIES, WINDOW, OperatorAuth
+from board.history import History
+from board.requests import Requests
+from board.settings import board_settings
+from board.watch import Watch
+from infra.topology import SERVICES
 from tests.unit import board_examples as examples
-from tests.unit.board_eyes import Shown
+from tests.unit.board_poller import Shown
 
 TOKEN = "an operator's token, as long as one has to be"
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
@@ -41,14 +43,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 def watch(tmp_path: Path) -> Watch:
-    watch = Watch(Shown(), History(tmp_path / "history.sqlite"), 1.0)
+    watch = Watch(poller=Shown(), history=History(tmp_path / "history.sqlite"), interval=1.0)
     watch.board = examples.board()
     return watch
 
 
 @pytest.fixture
 async def client(watch: Watch, clock: Clock) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(watch, actions=Actions(Door(TOKEN, clock), Requests({"order": NOWHERE})))
+    app = create_app(watch, actions=Actions(OperatorAuth(TOKEN, clock), Requests({"order": NOWHERE})))
     async with asking(app) as client:
         yield client
 
@@ -193,10 +195,10 @@ async def test_that_one_can_act_is_free_to_know(client: httpx.AsyncClient) -> No
 
 
 def test_a_token_is_long_and_is_not_shown() -> None:
-    urls: dict[str, Any] = {f"{name}_database_url": NOWHERE for name in examples.SERVICES}
-    settings = BoardSettings(**urls, operator_token=TOKEN, order_operator_database_url=NOWHERE)
+    urls: dict[str, Any] = {f"{one.name}_database_url": NOWHERE for one in SERVICES}
+    settings = board_settings()(**urls, operator_token=TOKEN, order_operator_database_url=NOWHERE)
     assert TOKEN not in repr(settings)
     assert NOWHERE not in repr(settings)
     assert settings.operator_databases == {"order": NOWHERE}
     with pytest.raises(ValueError, match="operator_token"):
-        BoardSettings(**urls, operator_token="short")
+        board_settings()(**urls, operator_token="short")

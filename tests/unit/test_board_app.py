@@ -10,21 +10,21 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from infra.board.document import Board, State
+from board.document import Board, State
 from tests.support import eventually
 from tests.unit import board_examples as examples
-from tests.unit.board_eyes import Shown, serving
+from tests.unit.board_poller import Shown, serving
 
 
 @pytest.fixture
-def eyes() -> Shown:
+def poller() -> Shown:
     return Shown()
 
 
 @pytest.fixture
-async def client(eyes: Shown, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def client(poller: Shown, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     async with (
-        serving(eyes, tmp_path / "history.sqlite") as url,
+        serving(poller, tmp_path / "history.sqlite") as url,
         httpx.AsyncClient(base_url=url, trust_env=False) as client,
     ):
         await eventually(lambda: is_ready(client))
@@ -50,34 +50,37 @@ async def boards(client: httpx.AsyncClient, wanted: int) -> list[dict[str, Any]]
 
 async def test_the_json_is_the_document(client: httpx.AsyncClient) -> None:
     answer = await client.get("/board.json")
-    assert Board.model_validate_json(answer.content).answer.text == examples.FINE
+    assert Board.model_validate_json(answer.content).headline.text == examples.FINE
 
 
-async def test_the_stream_tells_every_pass(client: httpx.AsyncClient, eyes: Shown) -> None:
+async def test_the_stream_tells_every_pass(client: httpx.AsyncClient, poller: Shown) -> None:
     numbers = [board["number"] for board in await boards(client, 3)]
     assert numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2]
 
 
-async def test_there_is_one_look_for_all_viewers(client: httpx.AsyncClient, eyes: Shown) -> None:
-    before = eyes.passes
+async def test_there_is_one_look_for_all_viewers(client: httpx.AsyncClient, poller: Shown) -> None:
+    before = poller.passes
     seen = await asyncio.gather(*(boards(client, 3) for _ in range(10)))
-    assert {board["number"] for each in seen for board in each} <= set(range(before, eyes.passes + 1))
-    assert eyes.passes - before < 10
+    assert {board["number"] for each in seen for board in each} <= set(range(before, poller.passes + 1))
+    assert poller.passes - before < 10
 
 
 async def test_a_pass_that_fails_is_told_and_the_next_one_follows(
-    client: httpx.AsyncClient, eyes: Shown
+    client: httpx.AsyncClient, poller: Shown
 ) -> None:
-    # Captured, for what structlog prints of a traceback by default takes seconds, and the server's loop waits.
+    # Captured, for what structlog prints of a traceback by default takes seconds, and the server's loop
+    # waits.
     with capture_logs() as logs:
-        eyes.fails = RuntimeError("out of memory")
+        poller.fails = RuntimeError("out of memory")
         await eventually(lambda: answers(client, "/readyz", 503))
         assert "RuntimeError: out of memory" in (await client.get("/readyz")).json()["detail"]
         assert (await client.get("/livez")).status_code == 200
-        assert (await client.get("/board.json")).status_code == 200  # the last one, with its time
-        failed = eyes.failed
-        await eventually(lambda: eyes.failed > failed + 1)
-        eyes.fails = None
+        board = Board.model_validate_json((await client.get("/board.json")).content)
+        assert (board.headline.state, board.sources[0].seen) == (State.CANT_SEE, False)
+        assert "RuntimeError: out of memory" in board.headline.text
+        failed = poller.failed
+        await eventually(lambda: poller.failed > failed + 1)
+        poller.fails = None
         await eventually(lambda: answers(client, "/readyz", 200))
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["pass failed"]  # once
 
@@ -86,8 +89,8 @@ async def answers(client: httpx.AsyncClient, path: str, status: int) -> bool:
     return (await client.get(path)).status_code == status
 
 
-async def test_history_has_the_ages_by_partition(client: httpx.AsyncClient, eyes: Shown) -> None:
-    eyes.board = examples.in_trouble()
+async def test_history_has_the_ages_by_partition(client: httpx.AsyncClient, poller: Shown) -> None:
+    poller.board = examples.in_trouble()
     asked = {"path": "inventory/reservations", "stage": "consumer"}
 
     async def remembered() -> bool:
@@ -110,8 +113,8 @@ async def test_history_refuses_what_it_cannot_answer(client: httpx.AsyncClient, 
 
 
 async def test_an_event_is_found_by_the_id_of_its_order(client: httpx.AsyncClient) -> None:
-    journey = (await client.get(f"/path/{examples.ORDER}")).json()
-    assert [hop["state"] for hop in journey["events"][0]["hops"]] == [
+    trace = (await client.get(f"/path/{examples.ORDER}")).json()
+    assert [hop["state"] for hop in trace["events"][0]["hops"]] == [
         "passed",
         "passed",
         "waiting",
@@ -151,11 +154,11 @@ async def test_every_state_has_a_word_a_colour_and_a_shape(client: httpx.AsyncCl
         assert f"  {state}: [" in words
 
 
-async def test_a_viewer_does_not_hold_up_the_end_of_the_board(eyes: Shown, tmp_path: Path) -> None:
+async def test_a_viewer_does_not_hold_up_the_end_of_the_board(poller: Shown, tmp_path: Path) -> None:
     async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(15):
-        async with serving(eyes, tmp_path / "history.sqlite") as url:
+        async with serving(poller, tmp_path / "history.sqlite") as url:
             viewer = asyncio.create_task(boards_until_closed(client, url))
-            await eventually(lambda: eyes.passes > 2)
+            await eventually(lambda: poller.passes > 2)
         await viewer
 
 

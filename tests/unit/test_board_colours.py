@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from infra.board.app import STATIC
+from board.app import STATIC
 
 ENOUGH = 4.5  # WCAG 2.2, 1.4.3: text of usual size
 GROUNDS = ("page", "card", "sunk")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.board.history import History, Mark, Sample
+from board.history import History, Mark, Sample
 
 START = 1_800_000_000.0  # a full minute
 RELAY = "order/relay"

@@ -1,12 +1,14 @@
-"""The board for Prometheus: names and labels that dashboards expect, and no number that is only remembered."""
+"""The board for Prometheus: names and labels that dashboards expect, and no number that is only
+remembered."""
 
 from typing import Any
 
+import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from infra.board import metrics
-from infra.board.document import Board, Partition, Path, StageKind, State
+from board import metrics
+from board.document import Board, Partition, Path, StageKind, State
 from tests.unit import board_examples as examples
 
 GROUP = {"cluster_name": "millrace", "group": "inventory-service.stock"}
@@ -25,7 +27,12 @@ def families(board: Board | None) -> dict[str, Metric]:
 
 def value(board: Board, name: str, labels: dict[str, str]) -> float | None:
     """The sample's value; None when there is no such sample."""
-    found = [each.value for family in families(board).values() for each in family.samples if each.name == name and each.labels == labels]  # fmt: skip
+    found = [
+        each.value
+        for family in families(board).values()
+        for each in family.samples
+        if each.name == name and each.labels == labels
+    ]
     assert len(found) <= 1, f"{name}{labels} is there {len(found)} times"
     return found[0] if found else None
 
@@ -84,7 +91,10 @@ def test_an_age_that_is_not_known_is_no_zero() -> None:
         return part.model_copy(update={"age": None, "pending": None})
 
     path = examples.usual_paths()[4]
-    stages = [stage.model_copy(update={"partitions": [unknown(each) for each in stage.partitions]}) for stage in path.stages]  # fmt: skip
+    stages = [
+        stage.model_copy(update={"partitions": [unknown(each) for each in stage.partitions]})
+        for stage in path.stages
+    ]
     board = examples.board([path.model_copy(update={"stages": stages})])
     assert value(board, "kafka_consumergroup_group_lag_seconds", PARTITION) is None
     assert value(board, "kafka_consumergroup_group_max_lag_seconds", GROUP) is None
@@ -115,7 +125,12 @@ def test_a_type_that_somebody_made_up_is_no_label() -> None:
     path = examples.stuck(examples.usual_paths()[4])
     board = examples.board([held_by(path, "ada@example.com")])
     assert value(board, "millrace_path_held_seconds", STUCK | {"event_type": "unknown"}) == 230
-    assert not [1 for family in families(board).values() for sample in family.samples if "ada@example.com" in sample.labels.values()]  # fmt: skip
+    assert not [
+        1
+        for family in families(board).values()
+        for sample in family.samples
+        if "ada@example.com" in sample.labels.values()
+    ]
 
 
 def held_by(path: Path, event_type: str) -> Path:
@@ -125,20 +140,36 @@ def held_by(path: Path, event_type: str) -> Path:
         event = part.event and part.event.model_copy(update={"type": event_type})
         return part.model_copy(update={"event": event})
 
-    stages = [stage.model_copy(update={"partitions": [at(part) for part in stage.partitions]}) for stage in path.stages]  # fmt: skip
+    stages = [
+        stage.model_copy(update={"partitions": [at(part) for part in stage.partitions]})
+        for stage in path.stages
+    ]
     return path.model_copy(update={"stages": stages})
 
 
-def test_of_a_crowd_there_are_the_sums_and_nothing_that_counts_twice() -> None:
+def test_of_bulk_groups_there_are_the_sums_and_nothing_that_counts_twice() -> None:
     board = examples.in_trouble()
-    crowd = [
-        path.model_copy(update={"stages": [
-            stage.model_copy(update={"partitions": stage.partitions[:2], "partition_count": 250, "pending": 7000, "age": 99.0})
-            if stage.kind is StageKind.CONSUMER else stage for stage in path.stages
-        ]})
+    bulk = [
+        path.model_copy(
+            update={
+                "stages": [
+                    stage.model_copy(
+                        update={
+                            "partitions": stage.partitions[:2],
+                            "partition_count": 250,
+                            "pending": 7000,
+                            "age": 99.0,
+                        }
+                    )
+                    if stage.kind is StageKind.CONSUMER
+                    else stage
+                    for stage in path.stages
+                ]
+            }
+        )
         for path in board.paths
-    ]  # fmt: skip
-    board = board.model_copy(update={"paths": crowd})
+    ]
+    board = board.model_copy(update={"paths": bulk})
     whole = GROUP | {"topic": "orders.events", "partition": ""}
     assert value(board, "kafka_consumergroup_group_lag", whole) == 7000
     assert value(board, "kafka_consumergroup_group_lag", PARTITION) is None
@@ -148,18 +179,32 @@ def test_of_a_crowd_there_are_the_sums_and_nothing_that_counts_twice() -> None:
     assert value(board, "millrace_path_pending_events", CONSUMER | {"partition": ""}) == 7000
 
 
+def test_a_store_that_refuses_commands_says_so_for_how_long_and_why() -> None:
+    stores = [examples.store("order", "behind", 12.0), examples.store("user", lost_streams=3)]
+    board = examples.board(stores=stores)
+
+    def told(name: str, **labels: str) -> float | None:
+        return value(board, f"millrace_board_store_{name}", labels)
+
+    assert (told("refuses_commands", service="order"), told("refuses_commands", service="user")) == (1, 0)
+    assert told("refused_seconds", service="order", topic="orders.events", why="behind") == 12
+    assert len(families(board)["millrace_board_store_refused_seconds"].samples) == 1
+    assert told("lost_streams", service="user") == 3
+
+
 def test_before_the_first_pass_it_says_that_and_nothing_else() -> None:
     assert [sample.value for sample in families(None)["millrace_board_up"].samples] == [0]
     assert families(None).keys() == {"millrace_board_up"}
 
 
-def test_the_canary_is_there_when_it_came_through() -> None:
+@pytest.mark.parametrize("prefix", ["millrace_canary", pytest.param("millrace_probe", id="its older name")])
+def test_the_canary_is_there_when_it_came_through(prefix: str) -> None:
     labels = {"service": "order", "projection": "saga", "topic": "inventory.events"}
 
     def told(**more: Any) -> list[float | None]:
         board = examples.board(canaries=[examples.canary("order", "saga", "inventory.events", **more)])
         names = ("roundtrip", "waiting", "age")
-        return [value(board, f"millrace_probe_{name}_seconds", labels) for name in names]
+        return [value(board, f"{prefix}_{name}_seconds", labels) for name in names]
 
     assert told(round_trip=0.08, waiting=None, age=3.0) == [0.08, 0.0, 3.0]
     assert told(round_trip=None, waiting=2.0, age=2.0) == [None, 2.0, 2.0]
@@ -168,7 +213,12 @@ def test_the_canary_is_there_when_it_came_through() -> None:
 
 def test_no_label_holds_an_id() -> None:
     board = examples.in_trouble()
-    labels = {text for family in families(board).values() for sample in family.samples for text in sample.labels.values()}  # fmt: skip
+    labels = {
+        text
+        for family in families(board).values()
+        for sample in family.samples
+        for text in sample.labels.values()
+    }
     assert not [text for text in labels if examples.ORDER in text or "0195c3a4" in text or "worker" in text]
     assert "KeyError 'carrier'" not in labels
 

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from chassis.settings import SettingsError, load
-from infra.board.declared import STREAMS
-from infra.board.settings import BoardSettings
+from board.settings import board_settings
 from infra.local.stack import Stack
 from infra.topology import PORTS, SERVICES, Topology
+from millrace.process.settings import SettingsError, load
 
 URL = "postgresql://order_service_board:secret@db:5432/order_service"
 
@@ -21,33 +20,30 @@ def logins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("logins")
 def test_there_is_a_login_for_every_service() -> None:
-    assert load(BoardSettings).databases == {service.name: URL for service in SERVICES}
+    assert load(board_settings()).databases == {service.name: URL for service in SERVICES}
 
 
 def test_a_missing_login_is_named_and_no_other_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOARD_USER_DATABASE_URL", "mysql://u:secret@db/x")
     with pytest.raises(SettingsError) as failed:
-        load(BoardSettings)
-    assert "BOARD_ORDER_DATABASE_URL is not set: the order service's Postgres, by the board's read-only login" in str(failed.value)  # fmt: skip
+        load(board_settings())
+    assert ("BOARD_ORDER_DATABASE_URL is not set: the order service's Postgres, by the board's read-only"
+        " login") in str(failed.value)  # fmt: skip
     assert "secret" not in str(failed.value)
-
-
-def test_it_knows_the_beginnings_of_stream_ids_that_the_topology_declares() -> None:
-    assert tuple(prefix for service in SERVICES for prefix in service.streams) == STREAMS
 
 
 @pytest.mark.usefixtures("logins")
 def test_the_names_it_answers_to_are_loopbacks_unless_others_are_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert load(BoardSettings).hosts == ("localhost", "127.0.0.1")
+    assert load(board_settings()).hosts == ("localhost", "127.0.0.1")
     monkeypatch.setenv("BOARD_HOSTS", "board, localhost")
-    assert load(BoardSettings).hosts == ("board", "localhost")
+    assert load(board_settings()).hosts == ("board", "localhost")
 
 
 @pytest.mark.usefixtures("logins")
 def test_a_password_is_not_in_what_is_printed_of_the_settings() -> None:
-    assert "secret" not in repr(load(BoardSettings))
+    assert "secret" not in repr(load(board_settings()))
 
 
 def test_the_stack_starts_it_with_its_own_logins_and_nobody_elses(
@@ -57,7 +53,7 @@ def test_the_stack_starts_it_with_its_own_logins_and_nobody_elses(
     assert {name.partition("_")[0] for name in env} == {"BOARD"}
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    settings = load(BoardSettings)
+    settings = load(board_settings())
     assert settings.http_port == 8080
     assert {url.partition("//")[2].partition(":")[0] for url in settings.databases.values()} == {
         f"{service.package}_board" for service in SERVICES

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.canary.streams import canary_streams
-from chassis.events import CanarySent, EventRegistry
-from chassis.relay.partitioning import partition_of
-from order_service.app import DEFINITION as ORDER
+from millrace.canary.streams import canary_streams
+from millrace.domain.events import CanarySent, EventRegistry
+from millrace.kafka.partitioning import partition_of
+from order_service.app import service as order
 from schemas.registries import REGISTRIES
 from schemas.topics import TOPICS
 
@@ -22,13 +22,13 @@ def test_each_partition_has_a_stream_of_its_own(topic: str, partitions: int) -> 
 def test_no_two_topics_share_a_stream() -> None:
     streams = [stream for topic in TOPICS for stream in canary_streams(topic.name, topic.partitions)]
 
-    assert len(set(streams)) == len(streams) == 48
+    assert len(set(streams)) == len(streams) == sum(topic.partitions for topic in TOPICS)
 
 
 def test_a_canary_belongs_to_no_kind_of_stream() -> None:
     """So no decider folds it, and no command finds it."""
-    prefixes = tuple(kind.prefix for kind in ORDER.streams)
-    assert not any(stream.startswith(prefixes) for stream in canary_streams(ORDER.topic.name, 12))
+    prefixes = tuple(kind.prefix for kind in order.definition.streams)
+    assert not any(stream.startswith(prefixes) for stream in canary_streams(order.definition.topic.name, 12))
 
 
 @pytest.mark.parametrize("registry", REGISTRIES)
@@ -37,6 +37,9 @@ def test_every_registry_can_read_a_canary_and_none_publishes_it(registry: EventR
     assert CanarySent not in registry.classes
 
 
-def test_no_read_model_and_no_listener_handles_canaries() -> None:
-    handled = [*(model.handles for model in ORDER.read_models), *(each.handles for each in ORDER.listeners)]
+def test_no_read_model_and_no_reaction_handles_canaries() -> None:
+    handled = [
+        *(model.handles for model in order.definition.read_models),
+        *(each.to.handles for each in order.definition.reactions.values()),
+    ]
     assert not any(CanarySent.event_type in types for types in handled)

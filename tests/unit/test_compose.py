@@ -1,25 +1,22 @@
-"""compose.yaml says the same as the declaration of the topology, and lets no container do more than it must."""
+"""compose.yaml says the same as the declaration of the topology, and lets no container do more than it
+must."""
 
 import json
 import re
-from dataclasses import asdict
+from importlib import import_module
 from typing import Any
 
 import pytest
 import yaml
 
-from chassis.settings import MigrationSettings, ServiceSettings
-from infra.board.settings import BoardSettings
-from infra.containers.images import Images
+from board.settings import board_settings
 from infra.local.home import REPOSITORY
 from infra.local.kafka import SERVER_PROPERTIES
 from infra.local.postgres import SETTINGS
-from infra.topology import CANARY_INTERVAL, PORTS, SERVICES, Service, container_topology, port_setting
-from inventory_service.settings import InventorySettings
-from notification_service.settings import NotificationSettings
-from order_service.settings import OrderSettings
+from infra.topology import CANARY_INTERVAL, PORTS, SERVICES, container_topology, port_setting
+from millrace.manifest import Manifest
+from millrace.process.settings import MigrationSettings, ServiceSettings
 from tests.unit.dockerfiles import environment
-from user_service.settings import UserSettings
 
 COMPOSE = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
 CONTAINERS: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -27,16 +24,11 @@ OPTIONAL = {name for name, container in CONTAINERS.items() if "profiles" in cont
 STEPS = {"secrets", "topics"} | {
     f"{step}-{service.name}" for step in ("roles", "migrate") for service in SERVICES
 }
+OPERATIONS = {f"restore-{service.name}" for service in SERVICES}
 SERVERS = CONTAINERS.keys() - STEPS - OPTIONAL
 SETTINGS_OF: dict[str, type[ServiceSettings]] = {
-    "order": OrderSettings,
-    "inventory": InventorySettings,
-    "notification": NotificationSettings,
-    "user": UserSettings,
+    service.name: import_module(f"{service.package}.app").service.settings for service in SERVICES
 }
-
-IMAGE_OF = {"kafka": "kafka", "postgres": "postgres-order", "mailpit": "mailbox"}
-PYTHON_IMAGE = COMPOSE["x-build"]["args"]["PYTHON_IMAGE"]
 
 each_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
 
@@ -50,7 +42,7 @@ def test_compose_starts_what_the_topology_declares() -> None:
 
 
 @each_service
-def test_a_service_gets_the_settings_of_the_topology(service: Service) -> None:
+def test_a_service_gets_the_settings_of_the_topology(service: Manifest) -> None:
     given = environment(service) | {
         name: value for name, value in CONTAINERS[service.name]["environment"].items() if value is not None
     }
@@ -61,15 +53,25 @@ def test_a_service_gets_the_settings_of_the_topology(service: Service) -> None:
 
 
 @each_service
-def test_every_setting_in_compose_is_one_that_the_service_reads(service: Service) -> None:
+def test_every_setting_in_compose_is_one_that_the_service_reads(service: Manifest) -> None:
     known = {f"{service.prefix}{field}".upper() for field in SETTINGS_OF[service.name].model_fields}
 
     assert CONTAINERS[service.name]["environment"].keys() <= known | COMPOSE["x-traces"].keys()
 
 
 @each_service
-def test_a_service_shares_its_database_and_its_secrets_with_nobody(service: Service) -> None:
-    insiders = {service.name, f"roles-{service.name}", f"migrate-{service.name}", service.postgres}
+def test_traces_are_asked_for_of_all_services_and_each_keeps_its_name(service: Manifest) -> None:
+    given = CONTAINERS[service.name]["environment"].items()
+
+    assert {name: value for name, value in given if name.startswith("OTEL_")} == COMPOSE["x-traces"]
+    assert not COMPOSE["x-traces"].keys() & {"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"}
+    assert not [value for value in COMPOSE["x-traces"].values() if value is not None]
+
+
+@each_service
+def test_a_service_shares_its_database_and_its_secrets_with_nobody(service: Manifest) -> None:
+    steps = {f"{step}-{service.name}" for step in ("roles", "migrate", "restore")}
+    insiders = {service.name, service.postgres, *steps}
     network, secrets = f"{service.name}-data", f"{service.name}-secrets"
 
     assert COMPOSE["networks"][network] == {"internal": True}
@@ -82,8 +84,9 @@ def test_a_service_shares_its_database_and_its_secrets_with_nobody(service: Serv
 
 
 @each_service
-def test_the_secrets_that_are_made_are_those_that_are_read(service: Service) -> None:
+def test_the_secrets_that_are_made_are_those_that_are_read(service: Manifest) -> None:
     script = (REPOSITORY / "infra" / "compose" / "secrets.sh").read_text()
+    keys = CONTAINERS["secrets"]["environment"]["GENERATED"].split()
     required = {
         name
         for settings in (SETTINGS_OF[service.name], MigrationSettings)
@@ -93,13 +96,14 @@ def test_the_secrets_that_are_made_are_those_that_are_read(service: Service) -> 
 
     assert required == {"database_url", "migration_database_url", *map(str.lower, service.secrets)}
     for name in required:
-        assert f"{service.name}_{name}" in script.replace("${service}", service.name), name
+        made = f"{service.name}/{service.name}_{name}" in keys
+        assert made or f"{service.name}_{name}" in script.replace("${service}", service.name), name
 
 
 def test_the_board_is_told_in_compose_what_it_reads() -> None:
     script = (REPOSITORY / "infra" / "compose" / "secrets.sh").read_text()
-    required = {name for name, field in BoardSettings.model_fields.items() if field.is_required()}
-    known = {f"board_{name}".upper() for name in BoardSettings.model_fields}
+    required = {name for name, field in board_settings().model_fields.items() if field.is_required()}
+    known = {f"board_{name}".upper() for name in board_settings().model_fields}
 
     assert required == {f"{service.name}_database_url" for service in SERVICES}
     assert "/secrets/board/board_${service}_database_url" in script
@@ -138,7 +142,7 @@ def test_no_container_may_do_more_than_it_must(name: str) -> None:
 
     assert container["read_only"] is True
     assert container["cap_drop"] == ["ALL"]
-    assert container.get("cap_add", []) == (["CHOWN"] if name == "secrets" else [])
+    assert container.get("cap_add", []) == capabilities(name)
     assert container["security_opt"] == ["no-new-privileges:true"]
     assert container["mem_limit"]
     assert container["cpus"]
@@ -157,6 +161,33 @@ def test_a_step_ends_and_somebody_waits_for_it(name: str) -> None:
     assert CONTAINERS[name]["restart"] == "no"
     assert waiting
     assert set(waiting) == {"service_completed_successfully"}
+
+
+@each_service
+def test_an_operator_restores_a_store_with_one_command(service: Manifest) -> None:
+    restore, serving = CONTAINERS[f"restore-{service.name}"], CONTAINERS[service.name]
+    kafka = f"{service.prefix}KAFKA_BOOTSTRAP_SERVERS"
+
+    assert restore["profiles"] == ["operations"], "`up` does not start it"
+    assert (restore["image"], restore["restart"]) == (serving["image"], "no")
+    assert restore["entrypoint"] == ["python", "-m", service.package, "restore"]
+    assert restore["command"] == [], "so that --dry-run stands behind the entry point"
+    assert restore["environment"] == {kafka: serving["environment"][kafka]}
+    assert networks(restore) == networks(serving)
+    assert restore["depends_on"] == serving["depends_on"]
+
+
+@each_service
+def test_no_other_container_can_read_the_urls_of_both_logins(service: Manifest) -> None:
+    """Each file is readable by one user; whoever may read them all runs once, when an operator says so."""
+    users = {
+        name: container.get("user", "the image's")
+        for name, container in CONTAINERS.items()
+        if mount_of(name, f"{service.name}-secrets") == "/run/secrets:ro"
+    }
+
+    assert {name for name, user in users.items() if user in ("root", "0:0")} == {f"restore-{service.name}"}
+    assert users[service.name] != users[f"migrate-{service.name}"]
 
 
 def test_ports_are_those_of_the_topology_on_this_machine_only() -> None:
@@ -180,7 +211,7 @@ def test_ports_are_those_of_the_topology_on_this_machine_only() -> None:
 
 
 @each_service
-def test_the_database_server_runs_with_the_settings_of_the_local_stack(service: Service) -> None:
+def test_the_database_server_runs_with_the_settings_of_the_local_stack(service: Manifest) -> None:
     container = CONTAINERS[service.postgres]
     given = dict(option.removeprefix("-c").split("=", 1) for option in container["command"][1:])
     elsewhere = {"listen_addresses", "unix_socket_directories"}  # where it listens is the image's matter
@@ -191,7 +222,7 @@ def test_the_database_server_runs_with_the_settings_of_the_local_stack(service: 
 
 
 @each_service
-def test_a_database_from_before_a_role_gets_it_before_it_is_migrated(service: Service) -> None:
+def test_a_database_from_before_a_role_gets_it_before_it_is_migrated(service: Manifest) -> None:
     step, server = CONTAINERS[f"roles-{service.name}"], CONTAINERS[service.postgres]
 
     assert step["environment"] == {"PGHOST": service.postgres, "POSTGRES_DB": service.package}
@@ -219,15 +250,6 @@ def test_topics_are_created_from_their_declaration() -> None:
     ]  # fmt: skip
 
 
-def test_the_images_are_those_of_the_container_tests() -> None:
-    defaults = Images()
-    given = {"python": PYTHON_IMAGE} | {name: CONTAINERS[c]["image"] for name, c in IMAGE_OF.items()}
-
-    assert given == {
-        name: f"${{MILLRACE_{name.upper()}_IMAGE:-{image}}}" for name, image in asdict(defaults).items()
-    }
-
-
 def test_prometheus_asks_each_service_at_its_http_door() -> None:
     topology = container_topology()
     for file, host in (("compose", ""), ("local", "127.0.0.1")):
@@ -253,6 +275,13 @@ def test_every_image_can_be_replaced() -> None:
     )
     assert len(arguments) == 1
     assert "${MILLRACE_PYTHON_IMAGE:-" in arguments.pop()
+
+
+def capabilities(name: str) -> list[str]:
+    """What a container may do beyond what every process may."""
+    if name == "secrets":
+        return ["CHOWN"]
+    return ["DAC_READ_SEARCH"] if name in OPERATIONS else []
 
 
 def networks(container: dict[str, Any]) -> set[str]:

@@ -5,8 +5,8 @@ import pytest
 from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
 
-from chassis.consumer.faults import is_passing
-from chassis.events import NewerEventVersion
+from millrace.consumer.faults import is_passing
+from millrace.domain.events import NewerEventVersion
 
 
 def answered(code: grpc.StatusCode) -> AioRpcError:

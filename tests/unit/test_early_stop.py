@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 STARTING = """
-from chassis.early_stop import obey_sigterm
+from millrace.runtime.early_stop import obey_sigterm
 obey_sigterm()
 print("imports begin", flush=True)
 input()

@@ -1,10 +1,12 @@
-"""Every event version that is published has one golden example: it is read, lifted to the newest version, and folded.
+"""Every event version that is published has one golden example: it is read, lifted to the newest version, and
+folded.
 
 An example never changes once its version is published: it is what consumers written against it will meet.
 """
 
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,11 @@ import pytest
 from pydantic import create_model
 
 import schemas
-from chassis.decider import Decider
-from chassis.events import DomainEvent, EventRegistry
-from chassis.upcasting import Upcaster
-from inventory_service.domain.product import PRODUCT
-from inventory_service.domain.reservation import RESERVATION
-from notification_service.domain import NOTIFICATION
-from order_service.domain import ORDER
+from infra.topology import SERVICES
+from millrace.domain.decider import Decider
+from millrace.domain.events import DomainEvent, EventRegistry
+from millrace.domain.upcasting import Upcaster
 from schemas.registries import REGISTRIES
-from user_service.domain import USER
 
 EXAMPLES = Path(schemas.__file__).parent / "examples"
 REGISTRY_OF = {cls.event_type: registry for registry in REGISTRIES for cls in registry.classes}
@@ -29,20 +27,10 @@ VERSIONS = [(name, version) for name, newest in NEWEST.items() for version in ra
 
 each_version = pytest.mark.parametrize(("event_type", "version"), VERSIONS)
 
-# What happens to a stream, from its start: each event is folded into what those in front of it left.
 LIVES: list[tuple[Decider[Any, Any], Sequence[str]]] = [
-    (ORDER, ["OrderCreated", "OrderConfirmed", "OrderShipped"]),
-    (ORDER, ["OrderCreated", "OrderConfirmed", "OrderCancelled"]),
-    (ORDER, ["OrderCreated", "OrderRejected"]),
-    (PRODUCT, ["ProductListed", "StockReceived", "PriceChanged", "UnitsReserved", "UnitsReleased"]),
-    (PRODUCT, ["ProductListed", "StockReceived", "UnitsReserved", "UnitsDeducted"]),
-    (RESERVATION, ["StockReserved", "StockReleased"]),
-    (RESERVATION, ["StockReserved", "StockDeducted"]),
-    (RESERVATION, ["StockReservationRejected"]),
-    (NOTIFICATION, ["NotificationRequested", "NotificationDelayed", "NotificationSent"]),
-    (NOTIFICATION, ["NotificationRequested", "NotificationFailed"]),
-    (USER, ["UserRegistered", "UserContactChanged", "UserDeactivated"]),
+    life for service in SERVICES for life in import_module(f"tests.unit.{service.name}.lives").LIVES
 ]
+"""What happens to a stream, from its start: each event is folded into what those in front of it left."""
 
 
 def example_of(event_type: str, version: int) -> bytes:
@@ -76,7 +64,7 @@ def test_an_example_of_the_newest_version_is_written_back_unchanged(event_type: 
 @each_version
 def test_an_example_of_any_version_folds(event_type: str, version: int) -> None:
     lives = [(decider, life) for decider, life in LIVES if event_type in life]
-    assert lives, f"{event_type} is in no life: add it to LIVES here"
+    assert lives, f"{event_type} is in no life: add it to LIVES of its service, tests/unit/<service>/lives.py"
     for decider, life in lives:
         at = life.index(event_type)
         before = decider.fold(read(name, NEWEST[name]) for name in life[:at])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chassis.events import (
+from millrace.domain.events import (
     DomainEvent,
     EventRegistry,
     MalformedEvent,
@@ -11,7 +11,7 @@ from chassis.events import (
     UnknownEvent,
     UnknownEventType,
 )
-from chassis.upcasting import Json, Upcaster
+from millrace.domain.upcasting import Json, Upcaster
 
 
 class Moved(DomainEvent, version=3):

@@ -1,4 +1,5 @@
-"""The dashboard for Grafana: it is one, it asks for metrics that exist, and it calls states as the board does.
+"""The dashboard for Grafana: it is one, it asks for metrics that exist, and it calls states as the board
+does.
 
 That each of its questions is answered, with the labels that it shows, is tested on a real Prometheus:
 tests/integration/test_prometheus.py.
@@ -13,8 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from infra.board import metrics, words
-from infra.board.document import State
+from board import formatting, metrics
+from board.document import State
 from infra.local.home import REPOSITORY
 from tests.unit import board_examples as examples
 
@@ -89,7 +90,7 @@ def test_it_calls_the_states_as_the_board_does() -> None:
     numbers = dict(re.findall(r'state="(\w+)"} \* (\d+)', timeline["targets"][0]["expr"]))
 
     assert {state: mapping["options"][number]["text"] for state, number in numbers.items()} == {
-        state.value: words.WORD[state] for state in State
+        state.value: formatting.WORD[state] for state in State
     }
     assert list(numbers) == [state.value for state in State], (
         "the worst state of a path is the one that shows"

@@ -40,7 +40,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def check(variable: str, **environment: str) -> tuple[int, str]:
     ran = subprocess.run(
-        [sys.executable, "-m", "chassis.healthcheck", variable],
+        [sys.executable, "-m", "millrace.process.healthcheck", variable],
         env=environment,
         capture_output=True,
         text=True,
@@ -62,4 +62,4 @@ def test_a_service_that_does_not_answer_is_not_ready() -> None:
 
 
 def test_a_port_that_is_not_set_is_said() -> None:
-    assert check("ORDER_HTTP_PORT") == (1, "chassis.healthcheck: ORDER_HTTP_PORT names no port")
+    assert check("ORDER_HTTP_PORT") == (1, "millrace.process.healthcheck: ORDER_HTTP_PORT names no port")

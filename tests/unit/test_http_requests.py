@@ -1,10 +1,13 @@
 """What routes are told of a request: who asks, idempotency, preconditions, correlation, pages."""
 
 from collections.abc import AsyncIterator
+from hashlib import sha256
 
 import httpx
 import pytest
+from pydantic import BaseModel
 
+from millrace.http.idempotency import fingerprint
 from tests.unit.http_kit import CUSTOMER, KEY, OPERATOR, ORDER, client, fields, problem
 
 CANCEL = "/orders/0199a5f0-7c3e-7d52-9f61-3a0b5d1c7e42/cancel"
@@ -40,6 +43,17 @@ async def test_a_malformed_actor_names_its_header(http: httpx.AsyncClient, heade
 
 async def test_nobody_is_customer_and_operator_at_once(http: httpx.AsyncClient) -> None:
     problem(await http.post(CANCEL, headers={**CUSTOMER, **OPERATOR}), 400, "ambiguous_actor")
+
+
+@pytest.mark.parametrize("name", ["X-Customer-Id", "X-Operator-Id"])
+@pytest.mark.parametrize("second", ["0199a5ef-11aa-7b0c-8d2e-5f4a6b7c8d9e", ""])
+async def test_an_actor_that_is_named_twice_is_ambiguous(
+    http: httpx.AsyncClient, name: str, second: str
+) -> None:
+    """Which of the two would a proxy in front have checked?"""
+    headers = [(name, "0199a5ef-11aa-7b0c-8d2e-5f4a6b7c8d9e"), (name, second)]
+    for response in (await http.post(CANCEL, headers=headers), await http.get("/who", headers=headers)):
+        assert fields(problem(response, 400, "ambiguous_actor")) == [name]
 
 
 async def test_an_optional_actor_may_be_missing_but_not_malformed(http: httpx.AsyncClient) -> None:
@@ -84,6 +98,47 @@ async def test_the_fingerprint_is_of_what_was_meant_not_of_its_spelling(http: ht
     assert compact != await fingerprint(b'{"lines":[{"sku":"TEA-1","quantity":3}]}')
 
 
+def test_a_field_that_a_deployment_added_makes_no_other_request() -> None:
+    class Before(BaseModel):
+        quantity: int
+
+    class After(BaseModel):
+        quantity: int
+        note: str | None = None
+
+    assert fingerprint("/orders", Before(quantity=2)) == fingerprint("/orders", After(quantity=2))
+    assert fingerprint("/orders", After(quantity=2)) != fingerprint("/orders", After(quantity=2, note="x"))
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "0199A5F0-7C3E-7D52-9F61-3A0B5D1C7E42",
+        "0199a5f07c3e7d529f613a0b5d1c7e42",
+        "{0199a5f0-7c3e-7d52-9f61-3a0b5d1c7e42}",
+        "urn:uuid:0199a5f0-7c3e-7d52-9f61-3a0b5d1c7e42",
+        "0199a5f0%2D7c3e-7d52-9f61-3a0b5d1c7e42",
+    ],
+)
+async def test_an_id_in_another_spelling_is_the_same_request(http: httpx.AsyncClient, spelling: str) -> None:
+    async def fingerprint(path: str) -> str:
+        return str((await http.post(path, headers={**OPERATOR, **KEY})).json()["fingerprint"])
+
+    usual = sha256(f"{CANCEL}\n".encode()).hexdigest()  # as before: repeats meet what is stored
+    assert await fingerprint(CANCEL) == usual
+    assert await fingerprint(f"/orders/{spelling}/cancel") == usual
+    assert await fingerprint("/orders/0199a5f0-0000-7d52-9f61-3a0b5d1c7e42/cancel") != usual
+
+
+async def test_a_customer_in_another_spelling_is_the_same_customer(http: httpx.AsyncClient) -> None:
+    shouted = {"X-Customer-Id": CUSTOMER["X-Customer-Id"].upper().replace("-", "")}
+    usual, other = [
+        (await http.post("/orders", json=ORDER, headers={**customer, **KEY})).json()
+        for customer in (CUSTOMER, shouted)
+    ]
+    assert (other["scope"], other["actor"]) == (usual["scope"], usual["actor"])
+
+
 async def test_a_key_counts_for_one_actor_and_one_route(http: httpx.AsyncClient) -> None:
     mine = (await http.post("/orders", json=ORDER, headers={**CUSTOMER, **KEY})).json()["scope"]
     other = {"X-Customer-Id": "0199a5ef-11aa-7b0c-8d2e-000000000000"}
@@ -104,6 +159,28 @@ async def test_if_match_names_a_version(
 async def test_a_malformed_if_match(http: httpx.AsyncClient, sent: str) -> None:
     response = await http.post(CANCEL, headers={**OPERATOR, "If-Match": sent})
     assert fields(problem(response, 400, "malformed_if_match")) == ["If-Match"]
+
+
+@pytest.mark.parametrize("tag", ['"1"', "*", "nonsense"])
+async def test_what_is_created_has_nothing_to_match(http: httpx.AsyncClient, tag: str) -> None:
+    response = await http.post("/orders", json=ORDER, headers={**CUSTOMER, **KEY, "If-Match": tag})
+    assert fields(problem(response, 412, "precondition_failed")) == ["If-Match"]
+
+
+async def test_two_conditions_are_none(http: httpx.AsyncClient) -> None:
+    headers = [*OPERATOR.items(), ("If-Match", "*"), ("If-Match", '"3"')]
+    problem(await http.post(CANCEL, headers=headers), 400, "malformed_if_match")
+
+
+async def test_a_query_parameter_that_comes_twice_is_refused(http: httpx.AsyncClient) -> None:
+    answer = problem(await http.get("/numbers?limit=1&limit=2"), 422, "invalid_request")
+    assert fields(answer) == ["limit"]
+
+
+async def test_a_correlation_id_that_comes_twice_is_replaced(http: httpx.AsyncClient) -> None:
+    response = await http.get("/who", headers=[("X-Correlation-Id", "a"), ("X-Correlation-Id", "b")])
+    assert response.status_code == 200
+    assert response.headers["x-correlation-id"] not in {"a", "b", "a, b"}
 
 
 async def test_an_answer_carries_etag_and_location(http: httpx.AsyncClient) -> None:

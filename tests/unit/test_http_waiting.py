@@ -4,9 +4,15 @@ import asyncio
 import time
 
 import pytest
+from psycopg import OperationalError
 
+from millrace.telemetry.metrics import Metrics
 from tests.support import eventually
 from tests.unit.http_kit import Thing, client, fields, problem
+from tests.unit.http_socket import Peer, serving
+
+SETTLE = "POST /thing/settle HTTP/1.1\r\nHost: test\r\nPrefer: wait=30\r\nContent-Length: 0\r\n\r\n"
+LOOK = "GET /thing?min_version=2&wait=30 HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 async def test_a_version_that_is_there_is_answered_at_once() -> None:
@@ -20,7 +26,7 @@ async def test_a_version_on_its_way_is_waited_for() -> None:
     thing = Thing(version=1)
     async with client(thing) as http:
         asking = asyncio.create_task(http.get("/thing?min_version=2&wait=30"))
-        await eventually(lambda: thing.reads, what="the request looked and waits")
+        await eventually(lambda: len(thing.waiters), what="the request waits")
         thing.reaches(2)
         assert (await asking).json() == {"version": 2}
 
@@ -55,7 +61,7 @@ async def test_a_preference_to_wait_is_applied_and_said() -> None:
     thing = Thing(version=1)
     async with client(thing) as http:
         asking = asyncio.create_task(http.post("/thing/settle", headers={"Prefer": "respond-async, wait=10"}))
-        await eventually(lambda: thing.reads, what="the request looked and waits")
+        await eventually(lambda: len(thing.waiters), what="the request waits")
         thing.reaches(2)
         response = await asking
     assert response.json() == {"version": 2}
@@ -80,8 +86,90 @@ async def test_a_wait_ends_when_the_process_drains() -> None:
     thing = Thing(version=1)
     async with client(thing) as http:
         asking = asyncio.create_task(http.get("/thing?min_version=2&wait=30"))
-        await eventually(lambda: thing.reads, what="the request looked and waits")
+        await eventually(lambda: len(thing.waiters), what="the request waits")
         began = time.monotonic()
         http._transport.app.state.draining.set()  # type: ignore[attr-defined]
         problem(await asking, 503, "not_visible_yet")
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("request_text", [SETTLE, LOOK], ids=["prefer", "min_version"])
+async def test_a_client_that_hangs_up_waits_no_longer(request_text: str) -> None:
+    thing = Thing(version=1)
+    async with serving(thing) as port:
+        peers = [await Peer.connect(port) for _ in range(20)]
+        for peer in peers:
+            await peer.send(request_text)
+        await eventually(lambda: len(thing.waiters) == 20, what="everybody waits")
+        for peer in peers:
+            peer.hang_up()
+        await eventually(lambda: not len(thing.waiters), within=2, what="nobody waits")
+
+
+async def test_who_hung_up_counts_as_unanswered_not_as_an_error() -> None:
+    metrics, thing = Metrics(), Thing(version=1)
+    async with serving(thing, metrics=metrics) as port:
+        peer = await Peer.connect(port)
+        await peer.send(LOOK)
+        await eventually(lambda: len(thing.waiters), what="it waits")
+        peer.hang_up()
+        await eventually(lambda: 'status="unanswered"' in metrics.render("")[0].decode(), within=2)
+    assert 'status="5xx"' not in metrics.render("")[0].decode()
+
+
+async def test_a_thousand_waiters_share_one_look() -> None:
+    thing = Thing(version=1)
+    async with client(thing) as http:
+        asking = [asyncio.create_task(http.get("/thing?min_version=2&wait=30")) for _ in range(1000)]
+        await eventually(lambda: len(thing.waiters) == 1000, what="everybody waits")
+        looks, began = thing.reads, time.monotonic()
+        await eventually(lambda: time.monotonic() - began > 1, what="a second has passed")
+        assert thing.reads - looks < 25, "ten a second for all, not for each"
+        thing.reaches(2)
+        answers = await asyncio.gather(*asking)
+    assert {answer.json()["version"] for answer in answers} == {2}
+
+
+async def test_a_change_in_another_process_is_seen_without_a_signal() -> None:
+    thing = Thing(version=1)
+    async with client(thing) as http:
+        asking = asyncio.create_task(http.get("/thing?min_version=2&wait=30"))
+        await eventually(lambda: len(thing.waiters), what="the request waits")
+        thing.version = 2
+        assert (await asyncio.wait_for(asking, 2)).json() == {"version": 2}
+
+
+async def test_a_look_that_fails_fails_those_who_wait_and_nobody_after_them() -> None:
+    thing = Thing(version=1)
+    async with client(thing) as http:
+        asking = asyncio.create_task(http.get("/thing?min_version=2&wait=30"))
+        await eventually(lambda: len(thing.waiters), what="the request waits")
+        thing.fault = OperationalError("connection refused")
+        problem(await asking, 503, "temporarily_unavailable")
+        thing.fault = None
+        asking = asyncio.create_task(http.get("/thing?min_version=2&wait=30"))
+        await eventually(lambda: len(thing.waiters), what="the next request waits")
+        thing.reaches(2)
+        assert (await asking).json() == {"version": 2}
+
+
+async def test_beyond_the_bound_a_read_is_refused_and_a_preference_not_followed() -> None:
+    thing = Thing(version=1, most_waiters=1)
+    async with client(thing) as http:
+        first = asyncio.create_task(http.get("/thing?min_version=2&wait=30"))
+        await eventually(lambda: len(thing.waiters), what="the first waits")
+        second = await http.get("/thing?min_version=2&wait=30")
+        problem(second, 503, "too_many_waiting")
+        assert second.headers["retry-after"] == "1"
+        preferring = await http.post("/thing/settle", headers={"Prefer": "wait=30"})
+        assert preferring.json() == {"version": 1}
+        assert "preference-applied" not in preferring.headers
+        thing.reaches(2)
+        assert (await first).json() == {"version": 2}
+
+
+async def test_several_preferences_are_one_list() -> None:
+    async with client(Thing(version=2)) as http:
+        headers = [("Prefer", "return=minimal"), ("Prefer", "wait=7")]
+        response = await http.post("/thing/settle", headers=headers)
+    assert response.headers["preference-applied"] == "wait=7"

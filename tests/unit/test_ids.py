@@ -5,7 +5,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.ids import derived_id, new_id
+from millrace.domain.ids import derived_id, new_id
 
 
 def test_new_ids_are_version_7_and_sort_by_the_time_they_were_made() -> None:

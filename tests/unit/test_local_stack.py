@@ -17,6 +17,16 @@ from infra.local.stack import Stack
 from infra.logs import new_lines
 from infra.topology import PORTS, SERVICES, Topology, free_topology, local_topology
 
+STACK_DECIDES = (
+    "DATABASE_URL",
+    "MIGRATION_DATABASE_URL",
+    "KAFKA_BOOTSTRAP_SERVERS",
+    "HTTP_HOST",
+    "HTTP_PORT",
+    "GRPC_HOST",
+    "GRPC_PORT",
+)
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
@@ -37,6 +47,81 @@ def test_every_service_sees_its_own_settings_only(tmp_path: Path) -> None:
     assert stack.component("order").command().env["ORDER_LOG_LEVEL"] == "debug"
 
 
+@pytest.mark.parametrize(
+    ("component", "name", "value"),
+    [
+        ("notification", "NOTIFICATION_SMTP_PORT", "2525"),
+        ("notification", "NOTIFICATION_SMTP_HOST", "mail.example.com"),
+        ("notification", "NOTIFICATION_MAIL_FROM", "Shop <shop@example.com>"),
+        ("order", "ORDER_INVENTORY_GRPC_TARGET", "127.0.0.1:1"),
+        ("user", "USER_LOG_LEVEL", "debug"),
+        ("board", "BOARD_LOG_LEVEL", "debug"),
+        ("board", "BOARD_INTERVAL", "5"),
+    ],
+)
+def test_the_users_environment_wins_over_the_defaults_of_the_stack(
+    tmp_path: Path, component: str, name: str, value: str
+) -> None:
+    stack = Stack(Topology(PORTS), tmp_path, settings={name: value})
+    stack.component(component).require_settings()
+    assert stack.component(component).command().env[name] == value
+
+
+@pytest.mark.parametrize(
+    ("component", "name"),
+    [(each.name, f"{each.prefix}{name}") for each in SERVICES for name in STACK_DECIDES]
+    + [("user", "USER_PRIVACY_MASTER_KEY")]
+    + [
+        ("board", f"BOARD_{name}")
+        for name in ("HTTP_PORT", "DIRECTORY", "USER_DATABASE_URL", "OPERATOR_TOKEN")
+    ],
+)
+async def test_a_variable_that_the_stack_decides_is_refused_by_its_name(
+    tmp_path: Path, component: str, name: str
+) -> None:
+    stack = Stack(Topology(PORTS), tmp_path, settings={name: "another"})
+    for work in (stack.start(component), stack.restart(component)):
+        with pytest.raises(StackError, match=f"^{component}: the stack decides {name}: unset it"):
+            await work
+    if component != "board":
+        with pytest.raises(StackError, match=name):
+            stack.service(component).tool_command("audit")
+    assert "another" not in stack.component(component).command().env.values()
+    await stack.down()  # what does not start anything is not refused
+
+
+async def test_it_is_refused_also_while_the_program_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else `up` would say that everything is ready, on the old port."""
+    stack = Stack(free_topology(), tmp_path, settings={"ORDER_HTTP_PORT": "7777"})
+    monkeypatch.setattr(type(stack.component("order")), "running", property(lambda _component: True))
+    for attempt in (stack.up(), stack.start("order")):
+        with pytest.raises(StackError, match=r"^order: the stack decides ORDER_HTTP_PORT: unset it"):
+            await attempt
+
+
+def test_every_setting_of_every_service_is_the_users_or_refused(tmp_path: Path) -> None:
+    """Nothing is ignored in silence, also no setting that is added later."""
+    for service in SERVICES:
+        names = list(Stack(Topology(PORTS), tmp_path).component(service.name).command().env)
+        for name in names:
+            component = Stack(Topology(PORTS), tmp_path, settings={name: "another"}).component(service.name)
+            won = component.command().env[name] == "another"
+            try:
+                component.require_settings()
+                refused = False
+            except StackError:
+                refused = True
+            assert won != refused, name
+
+
+def test_a_variable_that_says_what_the_stack_says_or_nothing_is_no_conflict(tmp_path: Path) -> None:
+    stack = Stack(Topology(PORTS), tmp_path, settings={"ORDER_HTTP_PORT": "8001", "ORDER_GRPC_PORT": ""})
+    stack.component("order").require_settings()
+    assert stack.component("order").command().env["ORDER_GRPC_PORT"] == "9001"
+
+
 def test_canaries_are_sent_where_people_look_and_never_in_a_test_that_does_not_ask(tmp_path: Path) -> None:
     def intervals(topology: Topology, settings: dict[str, str]) -> list[str]:
         stack = Stack(topology, tmp_path, settings)
@@ -44,9 +129,9 @@ def test_canaries_are_sent_where_people_look_and_never_in_a_test_that_does_not_a
             stack.component(each.name).command().env[f"{each.prefix}CANARY_INTERVAL"] for each in SERVICES
         ]
 
-    assert intervals(local_topology({}), {}) == ["5"] * 4
-    assert intervals(local_topology({}), {"ORDER_CANARY_INTERVAL": "0"}) == ["0", "5", "5", "5"]
-    assert intervals(free_topology(), {}) == ["0"] * 4
+    assert intervals(local_topology({}), {}) == ["5"] * len(SERVICES)
+    assert intervals(local_topology({}), {"ORDER_CANARY_INTERVAL": "0"})[:2] == ["0", "5"]
+    assert intervals(free_topology(), {}) == ["0"] * len(SERVICES)
 
 
 def test_traces_are_asked_for_of_all_services_and_each_keeps_its_name(
@@ -63,7 +148,7 @@ def test_traces_are_asked_for_of_all_services_and_each_keeps_its_name(
 
 def test_a_service_that_asks_another_is_told_where_it_is() -> None:
     topology = Topology(PORTS)
-    order, _inventory, notification, user = SERVICES
+    order, _inventory, notification, user = SERVICES[:4]
     assert topology.settings(order)["ORDER_INVENTORY_GRPC_TARGET"] == "127.0.0.1:9002"
     assert topology.settings(notification)["NOTIFICATION_USER_GRPC_TARGET"] == "127.0.0.1:9004"
     assert topology.settings(notification)["NOTIFICATION_SMTP_PORT"] == "1025"
@@ -173,7 +258,7 @@ def test_the_status_is_also_told_to_programs(tmp_path: Path) -> None:
     )
     components = {status["name"]: status["state"] for status in json.loads(result.stdout)}
     assert components["order"] == "stopped"
-    assert len(components) == 11
+    assert len(components) == 2 * len(SERVICES) + 3, "and Kafka, the mailbox, the board"
 
 
 def test_the_status_says_what_one_needs_to_act_on_the_board(tmp_path: Path) -> None:

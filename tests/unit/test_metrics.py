@@ -12,20 +12,20 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from chassis.backoff import Backoff
-from chassis.http.app import create_app
-from chassis.http.health import HealthEndpoints, health_only
-from chassis.metrics import Metrics
-from chassis.process_metrics import EventLoopLag, process_metrics, watch_workers
-from chassis.relay import Relay
-from chassis.service import Health
-from chassis.snapshots import Snapshots
-from chassis.store.metrics import AppendMetrics
-from chassis.store.model import Appended, AppendTimeout, EventIdsReused, WrongExpectedVersion
-from chassis.topics import Topic
 from infra.topology import SERVICES
+from millrace.application.snapshots import Snapshots
+from millrace.http.app import create_app
+from millrace.http.health import HealthEndpoints, health_only
+from millrace.kafka.topics import Topic
+from millrace.process.metrics import EventLoopLag, process_metrics, watch_workers
+from millrace.relay import Relay
+from millrace.runtime.backoff import Backoff
+from millrace.runtime.worker import Health
+from millrace.store.metrics import AppendMetrics
+from millrace.store.model import Appended, AppendTimeout, EventIdsReused, WrongExpectedVersion
+from millrace.telemetry.metrics import Metrics
 from notification_service.breaker import Breaker
-from notification_service.delivery import Deferred, Hopeless, Outage, Outcome, Sent
+from notification_service.delivery import Deferred, DeliveryOutcome, Hopeless, Outage, Sent, Unknown
 from notification_service.metrics import EmailMetrics
 from tests.docs import ROOT
 from tests.support import eventually
@@ -229,9 +229,9 @@ def test_a_family_is_of_one_kind_and_has_its_labels() -> None:
 
 
 def test_every_metric_is_described_and_every_described_one_exists() -> None:
-    packages = [ROOT / name for name in ("chassis", *(service.package for service in SERVICES))]
+    packages = [ROOT / name for name in ("millrace", *(service.package for service in SERVICES))]
     sources = [file.read_text() for package in packages for file in package.rglob("*.py")]
-    declaring = [text for text in sources if "from chassis.metrics import" in text]
+    declaring = [text for text in sources if "from millrace.telemetry.metrics import" in text]
     declared = {name for text in declaring for name in re.findall(r'"(millrace_[a-z_]+)"', text)}
     described = set(re.findall(r"`(millrace_[a-z_]+)`", (ROOT / "docs" / "metrics.md").read_text()))
 
@@ -264,7 +264,15 @@ def test_an_append_is_counted_by_what_became_of_it() -> None:
 def test_a_relay_is_in_one_state_and_tells_no_position_before_it_leads() -> None:
     metrics = Metrics()
     # Nothing connects before it runs.
-    Relay(cast(Any, None), "", cast(Any, None), Topic("orders.events"), "/x", "nowhere:1", metrics=metrics)
+    Relay(
+        pool=cast(Any, None),
+        url="",
+        store=cast(Any, None),
+        topic=Topic("orders.events"),
+        source="/x",
+        bootstrap_servers="nowhere:1",
+        metrics=metrics,
+    )
 
     states = {
         labels["state"]: value(metrics, "millrace_relay_state", **labels)
@@ -293,10 +301,13 @@ def test_snapshots_are_told_by_what_became_of_them() -> None:
         (Sent("<id>"), "sent", ""),
         (Outage("mail_server_unavailable", "refused ada@example.com"), "delayed", "mail_server_unavailable"),
         (Deferred("recipient_deferred", "ada@example.com"), "delayed", "recipient_deferred"),
+        (Unknown("outcome_unknown", "timed out over ada@example.com"), "unknown", "outcome_unknown"),
         (Hopeless("unknown_customer"), "failed", "unknown_customer"),
     ],
 )
-def test_an_email_is_counted_by_what_came_of_the_attempt(outcome: Outcome, word: str, reason: str) -> None:
+def test_an_email_is_counted_by_what_came_of_the_attempt(
+    outcome: DeliveryOutcome, word: str, reason: str
+) -> None:
     metrics = Metrics()
     EmailMetrics(metrics).attempted(outcome, 0.2)
 

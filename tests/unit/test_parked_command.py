@@ -1,4 +1,5 @@
-"""`millrace parked`: what the services say in one table. And every service's consumers are known to its commands."""
+"""`millrace parked`: what the services say in one table. And every service's consumers are known to its
+commands."""
 
 import json
 from collections.abc import Sequence
@@ -9,14 +10,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from chassis.database import open_pool
-from chassis.definition import ServiceDefinition
-from chassis.store import EventStore
 from infra import parked_cli
 from infra.cli import app
-from infra.local.process import Command
+from infra.local.process import ProgramCommand
 from infra.local.programs import Ran
 from infra.topology import SERVICES
+from millrace.operations.definition import ServiceDefinition
+from millrace.postgres.database import open_pool
+from millrace.process.settings import ServiceSettings
+from millrace.store import EventStore
 
 PARKED = {
     "service": "order",
@@ -53,8 +55,8 @@ class FakeStack:
     def service(self, name: str) -> "FakeStack":
         return self
 
-    def tool_command(self, *arguments: str) -> Command:
-        return Command(arguments, env={}, cwd=Path.cwd())
+    def tool_command(self, *arguments: str) -> ProgramCommand:
+        return ProgramCommand(arguments, env={}, cwd=Path.cwd())
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def attached(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
     """The services' own commands that were run on the terminal; they end with code 1."""
     ran: list[Sequence[str]] = []
 
-    def run(command: Command) -> int:
+    def run(command: ProgramCommand) -> int:
         ran.append([str(word) for word in command.argv])
         return 1
 
@@ -157,11 +159,15 @@ def test_a_discard_needs_a_consumer_and_a_reason(attached: list[Sequence[str]], 
 @pytest.mark.parametrize("package", [service.package for service in SERVICES])
 async def test_the_commands_know_each_consumer_of_a_service(package: str) -> None:
     """Otherwise its parked streams could be listed, and never redriven."""
-    definition: ServiceDefinition = import_module(f"{package}.app").DEFINITION
+    definition: ServiceDefinition = import_module(f"{package}.app").service.definition
     pool = open_pool("postgresql://nowhere", name="test", max_size=1)  # not opened
 
-    made = definition.make_consumers(pool, EventStore(pool, definition.registry), "127.0.0.1:1")
+    made = definition.build_consumers(
+        pool,
+        EventStore(pool, definition.registry),
+        ServiceSettings(database_url="postgresql://nobody@nowhere/it"),
+    )
 
-    assert {one.name: set(one.generations) for one in made} == {
+    assert {one.name: set(one.topics) for one in made} == {
         name: {topic.name for topic in topics} for name, topics in definition.consumers.items()
     }

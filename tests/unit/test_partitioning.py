@@ -5,7 +5,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.relay import partition_of
+from millrace.relay import partition_of
 
 
 @given(st.binary(max_size=80), st.integers(min_value=1, max_value=200))

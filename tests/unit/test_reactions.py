@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from chassis.decider import CommandRefused, Decider
-from chassis.events import DomainEvent, EventRegistry, Metadata, RecordedEvent
-from chassis.ids import new_id
-from chassis.reactions import On, Reactions
-from chassis.store import Appended, EventStore, StreamAppend
-from chassis.unit_of_work import UnitOfWork
+from millrace.application.reactions import On, Reactions
+from millrace.application.unit_of_work import UnitOfWork
+from millrace.domain.decider import CommandRefused, Decider
+from millrace.domain.events import DomainEvent, EventRegistry, Metadata, RecordedEvent
+from millrace.domain.ids import new_id
+from millrace.store import Appended, EventStore, StreamAppend
 
 
 class Ordered(DomainEvent):
@@ -198,3 +198,32 @@ async def test_a_stream_belongs_to_one_decider() -> None:
     other: Decider[int, Take] = Decider(0, _decide, _evolve)
     with pytest.raises(ValueError, match="another decider"):
         unit.state(other, "table-1")
+
+
+async def test_a_reaction_gets_the_settings_that_its_service_was_started_with() -> None:
+    reactions = Reactions("table-service.stock", TABLES)
+
+    @reactions.on(Ordered)
+    def take(event: Ordered, settings: Mapping[str, str]) -> On:
+        return On(f"{settings['room']}-{event.tables[0]}", Take())
+
+    store = MemoryStore()
+    hall, terrace = (reactions.with_settings({"room": room}) for room in ("hall", "terrace"))
+    for bound in (hall, terrace):
+        unit = unit_on(store)
+        await bound([recorded(Ordered(tables=(1,)))], unit)
+        await unit.flush()
+    assert [one.stream_id for one in store.appended] == ["hall-1", "terrace-1"]
+    assert hall.handles == reactions.handles
+
+
+async def test_so_does_a_batch_handler() -> None:
+    reactions = Reactions("table-service.stock", TABLES)
+    seen: list[tuple[int, str]] = []
+
+    @reactions.batch(Ordered)
+    async def take(batch: Sequence[RecordedEvent], unit: UnitOfWork, settings: str) -> None:
+        seen.append((len(batch), settings))
+
+    await reactions.with_settings("hall")([recorded(Ordered(tables=(1,)))], unit_on(MemoryStore()))
+    assert seen == [(1, "hall")]

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from chassis.store.read_ahead import read_ahead
+from millrace.store.read_ahead import read_ahead
 
 PAGES = [[1, 2], [3, 4], [5]]
 

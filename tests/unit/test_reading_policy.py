@@ -1,14 +1,15 @@
 """Which events concern a consumer, and which must be parked because nothing here can read them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from chassis.consumer.policy import ReadingPolicy, UnknownTypes
-from chassis.events import (
+from millrace.consumer.policy import ReadingPolicy, UnknownTypes
+from millrace.domain.events import (
     DomainEvent,
     EventRegistry,
     Metadata,
@@ -16,7 +17,7 @@ from chassis.events import (
     RecordedEvent,
     UnknownEventType,
 )
-from chassis.upcasting import Upcaster
+from millrace.domain.upcasting import Upcaster
 
 
 class Ordered(DomainEvent, version=2):
@@ -44,8 +45,17 @@ async def everything(batch: Sequence[RecordedEvent], unit: Any) -> None:
 
 def event(event_type: str, schema_version: int) -> RecordedEvent:
     return RecordedEvent(
-        1, "order-1", 1, UUID(int=1), event_type, schema_version, b"{}", Metadata("c"), datetime.now(UTC), REGISTRY
-    )  # fmt: skip
+        1,
+        "order-1",
+        1,
+        UUID(int=1),
+        event_type,
+        schema_version,
+        b"{}",
+        Metadata("c"),
+        datetime.now(UTC),
+        REGISTRY,
+    )
 
 
 IS_HANDED_OVER: tuple[bool, type[Exception] | None] = (True, None)
@@ -82,7 +92,7 @@ def test_what_becomes_of_an_event(
     version: int,
     outcome: tuple[bool, type[Exception] | None],
 ) -> None:
-    policy = ReadingPolicy("consumer", REGISTRY, handler, unknown_types)
+    policy = ReadingPolicy("consumer", handler, unknown_types)
     recorded = event(event_type, version)
     problem = policy.problem(recorded)
     assert (policy.concerns(recorded), type(problem) if problem else None) == outcome
@@ -90,4 +100,11 @@ def test_what_becomes_of_an_event(
 
 def test_a_misspelt_policy_is_refused() -> None:
     with pytest.raises(ValueError, match='\'skip\', expected "ignore" or "park"'):
-        ReadingPolicy("consumer", REGISTRY, Handler(), "skip")  # type: ignore[arg-type]
+        ReadingPolicy("consumer", Handler(), "skip")  # type: ignore[arg-type]
+
+
+def test_of_each_topic_is_known_what_its_own_registry_knows() -> None:
+    policy = ReadingPolicy("consumer", Handler())
+    elsewhere = replace(event("Ordered", 2), registry=EventRegistry([Returned]))
+    assert policy.concerns(event("Ordered", 2))
+    assert not policy.concerns(elsewhere), "it means something else there"

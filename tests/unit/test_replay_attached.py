@@ -14,8 +14,8 @@ MILLRACE = """
 import sys
 from pathlib import Path
 from infra.attached import run_attached
-from infra.local.process import Command
-sys.exit(run_attached(Command((sys.executable, "-c", sys.argv[1]), {}, Path("/"))))
+from infra.local.process import ProgramCommand
+sys.exit(run_attached(ProgramCommand((sys.executable, "-c", sys.argv[1]), {}, Path("/"))))
 """
 WAITS = """
 import signal, sys, time

@@ -2,8 +2,8 @@
 
 import pytest
 
-from chassis.replay.progress import Pace, PartProgress, Progress, Stage, Tracker
-from chassis.replay.rebuild_display import left_text, rate_text, seconds_text
+from millrace.operations.replay.rebuild_display import left_text, rate_text, seconds_text
+from millrace.rebuild.progress import Pace, PartProgress, ReplayProgress, Stage, Tracker
 
 
 class Clock:
@@ -64,22 +64,22 @@ def test_a_count_that_begins_anew_is_measured_anew() -> None:
 
 
 def test_a_hundred_percent_means_that_nothing_is_left() -> None:
-    assert Progress(Stage.BUILDING, [PartProgress("store", 999, 1000)]).percent == 99
-    assert Progress(Stage.BUILDING, [PartProgress("store", 1000, 1000)]).percent == 100
-    assert Progress(Stage.BUILDING, []).percent == 100
+    assert ReplayProgress(Stage.BUILDING, [PartProgress("store", 999, 1000)]).percent == 99
+    assert ReplayProgress(Stage.BUILDING, [PartProgress("store", 1000, 1000)]).percent == 100
+    assert ReplayProgress(Stage.BUILDING, []).percent == 100
 
 
 def test_shares_of_the_store_count_as_their_part_of_its_events() -> None:
-    seen: list[Progress] = []
+    seen: list[ReplayProgress] = []
     tracker = Tracker(seen.append)
     tracker.aim(Stage.BUILDING, {("store", 0): 1000, ("store", 1): 1000}, {})
     tracker.moved(("store", 0), 1000)
     assert (seen[-1].done, seen[-1].total) == (500, 1000)
-    assert [part.name for part in seen[-1].parts] == ["store, share 1 of 2", "store, share 2 of 2"]
+    assert [part.name for part in seen[-1].parts] == ["store, shard 1 of 2", "store, shard 2 of 2"]
 
 
 def test_partitions_count_their_records() -> None:
-    seen: list[Progress] = []
+    seen: list[ReplayProgress] = []
     tracker = Tracker(seen.append)
     tracker.aim(Stage.BUILDING, {("orders", 0): 10, ("orders", 1): 30}, {("orders", 0): 5})
     tracker.moved(("orders", 1), 15)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis.settings import MigrationSettings, SettingsError, load
+from millrace.process.settings import MigrationSettings, SettingsError, load
 from order_service.settings import OrderSettings
 
 SECRET = "postgresql://order_service:secret@postgres-order:5432/order_service"
@@ -67,3 +67,37 @@ def test_a_secret_that_can_not_be_read_is_said_in_one_line(
     [line] = refused.value.lines
     assert line.startswith(f"ORDER_SECRETS_DIR ({secrets}): [Errno 13] Permission denied")
     assert "order_database_url" in line
+
+
+def test_the_relay_writes_whole_events_unless_it_is_told_otherwise(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (secrets / "order_database_url").write_text(SECRET)
+    assert load(OrderSettings).relay_format == (2, "dev.millrace", "https://millrace.dev/schemas")
+
+    monkeypatch.setenv("ORDER_RECORD_FORMAT", "1")
+    monkeypatch.setenv("ORDER_EVENT_TYPE_PREFIX", "com.example.shop")
+    monkeypatch.setenv("ORDER_SCHEMA_BASE_URI", "https://example.com/schemas/")
+    assert load(OrderSettings).relay_format == (1, "com.example.shop", "https://example.com/schemas")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("RECORD_FORMAT", wrong) for wrong in ("0", "3", "two")),
+        *(
+            ("EVENT_TYPE_PREFIX", wrong)
+            for wrong in ("millrace", "dev.millrace.", ".dev", "dev/millrace", "Ä.x")
+        ),
+        *(("SCHEMA_BASE_URI", wrong) for wrong in ("schemas", "/schemas", "https:///x", "ftp://h/x")),
+        *(("SCHEMA_BASE_URI", f"https://example.com/{wrong}") for wrong in ("?v=1", "#x", "a b", "ä", "a\n")),
+    ],
+)
+def test_a_record_setting_that_makes_no_sense_is_named(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    (secrets / "order_database_url").write_text(SECRET)
+    monkeypatch.setenv(f"ORDER_{name}", value)
+
+    with pytest.raises(SettingsError, match=f"^ORDER_{name} is malformed: "):
+        load(OrderSettings)

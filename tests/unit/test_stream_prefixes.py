@@ -1,30 +1,11 @@
-"""The topology knows which service has which streams; so do the services."""
+"""The topology knows which service has which streams."""
 
 import pytest
 from typer.testing import CliRunner
 
-from chassis.definition import ServiceDefinition
 from infra import replay_cli
 from infra.local.errors import StackError
-from infra.topology import SERVICES, service_of_stream
-from inventory_service.app import DEFINITION as INVENTORY
-from notification_service.app import DEFINITION as NOTIFICATION
-from order_service.app import DEFINITION as ORDER
-from user_service.app import DEFINITION as USER
-
-DEFINITIONS: list[ServiceDefinition] = [ORDER, INVENTORY, NOTIFICATION, USER]
-
-
-def test_the_topology_names_the_streams_that_the_services_have() -> None:
-    declared = {f"{service.name}-service": list(service.streams) for service in SERVICES}
-    assert declared == {each.name: [kind.prefix for kind in each.streams] for each in DEFINITIONS}
-
-
-def test_no_stream_could_belong_to_two_kinds() -> None:
-    prefixes = [kind.prefix for each in DEFINITIONS for kind in each.streams]
-    assert not [
-        (one, other) for one in prefixes for other in prefixes if one != other and one.startswith(other)
-    ]
+from infra.topology import service_of_stream
 
 
 def test_a_stream_leads_to_its_service() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
-from chassis import tracing
-from chassis.logging import configure_logging, get_logger
-from chassis.settings import SettingsError
-from chassis.tracing.setup import _resource, wanted
+from millrace.process.settings import SettingsError
+from millrace.process.tracing import _resource, wanted
+from millrace.telemetry import tracing
+from millrace.telemetry.logging import configure_logging, get_logger
 from tests.tracing_kit import Recorded, recorded_spans
 from tests.unit.http_kit import CUSTOMER, KEY, ORDER, client
 

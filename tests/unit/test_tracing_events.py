@@ -1,4 +1,5 @@
-"""How an event's trace goes on wherever the event goes: appended, sent, handled, answered with other events."""
+"""How an event's trace goes on wherever the event goes: appended, sent, handled, answered with other
+events."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,15 +8,15 @@ from datetime import UTC, datetime
 import pytest
 from structlog.contextvars import get_contextvars
 
-from chassis import tracing
-from chassis.commands import CommandContext, CommandHandler
-from chassis.consumer.incoming import Incoming
-from chassis.decider import Decider
-from chassis.events import DomainEvent, EventRegistry, Metadata, RecordedEvent
-from chassis.ids import new_id
-from chassis.store import Appended, StreamAppend
-from chassis.tracing.events import Handling, Sending
-from chassis.unit_of_work import UnitOfWork
+from millrace.application.commands import CommandContext, CommandHandler
+from millrace.application.unit_of_work import UnitOfWork
+from millrace.domain.decider import Decider
+from millrace.domain.events import DomainEvent, EventRegistry, Metadata, RecordedEvent
+from millrace.domain.ids import new_id
+from millrace.kafka.incoming import Incoming
+from millrace.store import Appended, StreamAppend
+from millrace.telemetry import tracing
+from millrace.telemetry.tracing.events import Handling, Sending
 from tests.tracing_kit import Recorded, conventional_names, recorded_spans
 
 REQUEST = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

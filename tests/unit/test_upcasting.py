@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from chassis.events import DomainEvent, EventRegistry
-from chassis.upcasting import BrokenChain, Upcaster
+from millrace.domain.events import DomainEvent, EventRegistry
+from millrace.domain.upcasting import BrokenChain, Upcaster
 
 
 class Moved(DomainEvent, version=4):

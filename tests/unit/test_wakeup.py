@@ -2,7 +2,7 @@
 
 import asyncio
 
-from chassis.wakeup import Wakeup
+from millrace.postgres.wakeup import Wakeup
 
 
 async def test_a_signal_wakes_everybody_who_waits() -> None:

@@ -1,34 +1,28 @@
 """Read model `users`: every user with the sealed contact details. Fed by the service's own store."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import LiteralString, assert_never, get_args
 from uuid import UUID
 
-from psycopg import AsyncConnection
-
-from chassis.events import RecordedEvent
-from chassis.read_model import ReadModel
+from millrace import RecordedEvent, RowPerStream, existing
 from schemas.events.users import UserContactChanged, UserDeactivated, UserRegistered
 
-_REGISTER: LiteralString = """
-    INSERT INTO users (user_id, sealed_contact, active, version)
-    SELECT user_id, sealed_contact, true, version
-    FROM unnest(%b::uuid[], %b::text[], %b::int[]) AS new (user_id, sealed_contact, version)
-"""
-_CHANGE: LiteralString = """
-    UPDATE users
-    SET sealed_contact = coalesce(change.sealed_contact, users.sealed_contact),
-        active = users.active AND NOT change.deactivated,
-        version = change.version
-    FROM unnest(%b::uuid[], %b::text[], %b::bool[], %b::int[])
-        AS change (user_id, sealed_contact, deactivated, version)
-    WHERE users.user_id = change.user_id
-"""
+UserEvent = UserRegistered | UserContactChanged | UserDeactivated
 
 
-class Users(ReadModel):
-    """One row a user; contact details stay sealed here too, so that an erased user is gone from it as well."""
+@dataclass(slots=True)
+class UserRow:
+    """A user as of `version` of the stream."""
+
+    user_id: UUID
+    sealed_contact: str
+    active: bool
+    version: int
+
+
+class Users(RowPerStream[UserRow, UserEvent]):
+    """One row per user; contact details stay sealed here too, so that an erased user is gone from it as
+    well."""
 
     name = "users"
     version = 1
@@ -40,44 +34,22 @@ class Users(ReadModel):
             version        integer NOT NULL
         );
     """
-    handles = frozenset(event.event_type for event in (UserRegistered, UserContactChanged, UserDeactivated))
-    one_stream_per_row = True
+    handles = frozenset(event.event_type for event in get_args(UserEvent))
+    table = "users"
+    row = UserRow
+    reads_row = False
 
-    async def apply(self, connection: AsyncConnection[Any], events: Sequence[RecordedEvent]) -> None:
-        """Two statements a batch: who is new, then what changed."""
-        new: list[tuple[UUID, str, int]] = []
-        changes: dict[UUID, _Change] = {}
-        for recorded in events:
-            event = recorded.event
-            if isinstance(event, UserRegistered):
-                new.append((event.user_id, event.sealed_contact, recorded.version))
-                continue
-            assert isinstance(event, UserContactChanged | UserDeactivated)
-            change = changes.setdefault(event.user_id, _Change())
-            change.version = recorded.version
-            if isinstance(event, UserContactChanged):
-                change.sealed_contact = event.sealed_contact
-            else:
-                change.deactivated = True
-        if new:
-            await connection.execute(_REGISTER, [list(column) for column in zip(*new, strict=True)])
-        if changes:
-            await connection.execute(_CHANGE, _columns(changes))
-
-
-@dataclass(slots=True)
-class _Change:
-    """What a batch means for a user who was there before."""
-
-    sealed_contact: str | None = None
-    deactivated: bool = False
-    version: int = 0
-
-
-def _columns(changes: dict[UUID, _Change]) -> list[list[Any]]:
-    return [
-        list(changes),
-        [change.sealed_contact for change in changes.values()],
-        [change.deactivated for change in changes.values()],
-        [change.version for change in changes.values()],
-    ]
+    def fold(self, row: UserRow | None, event: UserEvent, recorded: RecordedEvent) -> UserRow:
+        """The user after `event`."""
+        if isinstance(event, UserRegistered):
+            return UserRow(event.user_id, event.sealed_contact, active=True, version=recorded.version)
+        row = existing(row, recorded)
+        row.version = recorded.version
+        match event:
+            case UserContactChanged():
+                row.sealed_contact = event.sealed_contact
+            case UserDeactivated():
+                row.active = False
+            case _:
+                assert_never(event)
+        return row

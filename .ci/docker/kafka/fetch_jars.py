@@ -13,8 +13,8 @@ from jgo.maven import MavenContext, PythonResolver
 from jgo.parse import Coordinate
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.1.1"
-# Without what they depend on: that is there, or (the tools' Connect and Jetty) for commands nobody calls here.
-# Resolved along, they would replace some of Kafka's own libraries with older ones.
+# Without what they depend on: that is there, or (the tools' Connect and Jetty) for commands nobody calls
+# here. Resolved along, they would replace some of Kafka's own libraries with older ones.
 ALONE = ("org.apache.kafka:kafka-tools:4.1.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3")
 ATTEMPTS = 4
 

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from infra.board.assemble import Assembler
-from infra.board.builds import fraction, measured_build
-from infra.board.declared import Declared, Projection
-from infra.board.document import Build
-from infra.board.raw import KafkaView, TopicView, Views
+from board.assemble import Assembler
+from board.builds import fraction, measured_build
+from board.declared import Declared, Projection
+from board.document import Build
+from board.observations import KafkaView, TopicView, Views
 from tests.unit.board.views import AT, NOW, TOPIC, applied, copy, kafka, store, views
 
 CONSUMER = "stock-service.shelf"

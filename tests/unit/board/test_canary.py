@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from chassis.canary.streams import canary_streams
-from infra.board.canary import Question, canaries, questions
-from infra.board.document import Canary
-from infra.board.emails import email_path
-from infra.board.path import measure
-from infra.board.raw import PassedCanary, SentCanary, StoreView, Views
+from board.canary import Question, canaries, questions
+from board.document import Canary
+from board.emails import email_path
+from board.observations import PassedCanary, SentCanary, StoreView, Views
+from board.path import measure
+from millrace.canary.streams import canary_streams
 from tests.unit.board import views as some
 
 STREAMS = canary_streams(some.TOPIC, 2)
@@ -20,7 +20,9 @@ def sent(partition: int, position: int, age: float, version: int = 1) -> SentCan
     return SentCanary(STREAMS[partition], version, position, some.NOW - timedelta(seconds=age))
 
 
-def passed(partition: int, age: float, took: float, *, listener: str = some.GROUP, version: int = 1) -> PassedCanary:  # fmt: skip
+def passed(
+    partition: int, age: float, took: float, *, listener: str = some.GROUP, version: int = 1
+) -> PassedCanary:
     at = some.NOW - timedelta(seconds=age)
     return PassedCanary(listener, STREAMS[partition], version, at, at + timedelta(seconds=took))
 
@@ -99,6 +101,20 @@ def test_the_oldest_that_waits_counts_and_one_stopped_partition_is_enough() -> N
     assert (one.waiting, one.round_trip, one.age) == (230.0, None, 1.0)
     assert one.sent_at == some.NOW - timedelta(seconds=230)
     assert one.text == "waits for 3 min 50 s"
+
+
+def test_canaries_of_a_clock_that_was_ahead_hide_no_later_one() -> None:
+    """The clock was set back by two hours after the first one."""
+    one = told(
+        seen(
+            order(sent(0, 8, -7200.0), sent(1, 9, 2.0)), stock(passed(0, -7200.0, 0.1), passed(1, 2.0, 0.084))
+        )
+    )
+    assert one.age == 2.0
+
+    waits = told(seen(order(sent(0, 30, -7200.0)), stock()))
+    assert (waits.age, waits.waiting) == (None, None)
+    assert waits.text == "clocks disagree: recorded 2 h in the future"
 
 
 def test_what_the_positions_say_was_passed_does_not_wait_for_a_row() -> None:

@@ -7,8 +7,8 @@ import psycopg
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from infra.board.collector import Watched
-from infra.board.stores import problem_of
+from board.collector import Watched
+from board.stores import problem_of
 
 
 @dataclass
@@ -90,7 +90,8 @@ async def test_one_that_was_seen_is_given_time_before_it_is_called_gone() -> Non
     [
         (
             psycopg.OperationalError(
-                'connection failed: connection to server at "127.0.0.1", port 5501 failed: Connection refused\n'
+                'connection failed: connection to server at "127.0.0.1", port 5501 failed: Connection'
+                " refused\n"
                 "\tIs the server running on that host and accepting TCP/IP connections?"
             ),
             'connection to server at "127.0.0.1", port 5501 failed: Connection refused',

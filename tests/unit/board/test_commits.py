@@ -1,10 +1,11 @@
-"""Committed offsets, decoded from a broker's bytes: the same as the client library reads, and only when they moved."""
+"""Committed offsets, decoded from a broker's bytes: the same as the client library reads, and only when they
+moved."""
 
 import pytest
 from aiokafka.errors import CoordinatorNotAvailableError
 from aiokafka.protocol.commit import OffsetFetchResponse_v3
 
-from infra.board.commits import Commits, Decoder, by_topic, decoded
+from board.commits import Commits, Decoder, by_topic, decoded
 
 TOPICS = [
     ("orders.events", [(0, 17, "", 0), (2, 2**40, "somebody's note, with an ö", 0), (1, 5, None, 0)]),

@@ -1,31 +1,38 @@
-"""What the board expects to find is what the services declare."""
+"""What the manifests say of the services is what the services declare: the board expects it, `make generate`
+builds on it."""
+
+from importlib import import_module
 
 import pytest
 
-from chassis.definition import ServiceDefinition
-from infra.board.declared import PLATFORM
-from inventory_service.app import DEFINITION as INVENTORY
-from notification_service.app import DEFINITION as NOTIFICATION
-from order_service.app import DEFINITION as ORDER
-from user_service.app import DEFINITION as USER
+from board.declared import platform
+from infra import topology
+from infra.topology import SERVICES
+from millrace.manifest import Manifest
+from millrace.operations.definition import ServiceDefinition
+from schemas import topics
 
-DEFINITIONS = {"order": ORDER, "inventory": INVENTORY, "notification": NOTIFICATION, "user": USER}
-each_service = pytest.mark.parametrize("service", DEFINITIONS)
-
-
-def definition(service: str) -> ServiceDefinition:
-    return DEFINITIONS[service]
+each_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
 
 
-@each_service
-def test_its_topic(service: str) -> None:
-    assert PLATFORM.topics[service] == definition(service).topic.name
+def definition(service: Manifest) -> ServiceDefinition:
+    found: ServiceDefinition = import_module(f"{service.package}.app").service.definition
+    return found
 
 
 @each_service
-def test_its_read_models(service: str) -> None:
-    declared = {(one.name, one.topics) for one in PLATFORM.projections
-                if one.service == service and one.kind == "read model"}  # fmt: skip
+def test_its_name_its_topic_and_its_streams(service: Manifest) -> None:
+    declared = definition(service)
+
+    assert (service.service, service.topic) == (declared.name, declared.topic.name)
+    assert platform().topics[service.name] == declared.topic.name
+    assert list(service.streams) == [kind.prefix for kind in declared.streams]
+
+
+@each_service
+def test_its_read_models(service: Manifest) -> None:
+    declared = {(one.name, one.topics) for one in platform().projections
+                if one.service == service.name and one.kind == "read model"}  # fmt: skip
 
     assert declared == {
         (feed.model.name, tuple(topic.name for topic in feed.topics)) for feed in definition(service).feeds
@@ -33,11 +40,15 @@ def test_its_read_models(service: str) -> None:
 
 
 @each_service
-def test_its_reactions(service: str) -> None:
-    declared = {(one.group, one.topics) for one in PLATFORM.projections
-                if one.service == service and one.kind == "reaction"}  # fmt: skip
+def test_its_reactions(service: Manifest) -> None:
+    declared = {(one.group, one.topics) for one in platform().projections
+                if one.service == service.name and one.kind == "reaction"}  # fmt: skip
 
     assert declared == {
-        (listener.consumer, tuple(topic.name for topic in listener.topics))
-        for listener in definition(service).listeners
+        (consumer, tuple(topic.name for topic in subscription.sources))
+        for consumer, subscription in definition(service).reactions.items()
     }
+
+
+def test_the_topology_has_the_topics_of_the_programs() -> None:
+    assert topology.TOPICS == topics.TOPICS

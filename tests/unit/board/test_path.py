@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from infra.board.document import StageKind
-from infra.board.log_stages import wanted_records
-from infra.board.measures import Measure, MeasuredPath, MeasuredStage
-from infra.board.path import measure
-from infra.board.raw import StoreView, TopicView, Views
+from board.document import StageKind
+from board.log_stages import wanted_records
+from board.measures import Measure, MeasuredPath, MeasuredStage
+from board.observations import StoreView, TopicView, Views
+from board.path import measure
 from tests.unit.board.views import (
     AT,
     DECLARED,
@@ -295,3 +295,24 @@ def test_nothing_was_ever_seen() -> None:
 
     for path in measure(unseen, DECLARED):
         assert {one.total.visible for one in path.stages} == {False}
+
+
+@pytest.mark.parametrize(
+    ("reached", "held", "named"),
+    [
+        pytest.param(4, 4, 4, id="nothing before it is left"),
+        pytest.param(3, 5, None, id="there is still something to read"),
+    ],
+)
+def test_an_open_transaction_is_named_by_whom_it_holds_up(reached: int, held: int, named: int | None) -> None:
+    topics = {TOPIC: TopicView(TOPIC_ID, {0: 0}, {0: 9}, {0: held})}
+    log = kafka({}, [(0, head(reached, 8.0))], topics=topics, groups={GROUP: group({0: reached})})
+
+    path = path_of(views(store("order"), store("stock", applied=[applied(0, reached)]), log), "saga")
+
+    for stage in path.stages[-2:]:
+        event = stage.total.event
+        assert event is not None
+        assert event.transaction_at == named
+        assert event.waiting == pytest.approx(8.0)
+        assert (event.type is None) == (named is not None)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from infra.board import kafka
-from infra.board.kafka import Kafka, Wanted
-from infra.board.raw import KafkaView, RecordHead, TopicView
+from board import kafka
+from board.kafka import Kafka, Wanted
+from board.observations import KafkaView, RecordHead, TopicView
 
 SEEN = KafkaView(1.0, 0.001, {name: TopicView(None, {0: 0}, {0: 99}) for name in ("orders.events", "other")})
 
@@ -19,10 +19,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Wanted]:
 
     async def fetch(
         _client: Any, _cluster: Any, wanted: Iterable[Wanted], _size: int
-    ) -> dict[Wanted, RecordHead]:
+    ) -> tuple[dict[Wanted, RecordHead], dict[Wanted, int]]:
         found = {one: RecordHead(one[2], 0.0) for one in wanted}
         asked.extend(found)
-        return found
+        return found, {}
 
     monkeypatch.setattr(kafka, "_fetch_wanted", fetch)
     monkeypatch.setattr(kafka, "_READ", 3)
@@ -31,7 +31,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Wanted]:
 
 async def read(board: Kafka, wanted: set[Wanted]) -> set[Wanted]:
     client: Any = None
-    return set(await board._heads(client, client, SEEN, wanted))
+    heads, _ = await board._heads(client, client, SEEN, wanted)
+    return set(heads)
 
 
 async def test_the_declared_topics_come_first_and_then_what_had_to_wait(asked: list[Wanted]) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from infra.board.document import State
-from infra.board.measures import Measure
-from infra.board.states import WINDOW, Judge, Track, Verdict, of_all
+from board.document import State
+from board.measures import Measure
+from board.states import WINDOW, Judge, Track, Verdict, of_all
 
 LONG = int(WINDOW) + 2  # looks that fill the window
 
@@ -191,3 +191,18 @@ def test_keys_are_remembered_apart_and_forgotten() -> None:
     judge.forget({"b"})
 
     assert judge.observe("a", look(6, 5), WINDOW + 1).state is State.WARMING_UP
+
+
+def test_what_belongs_to_a_store_that_refuses_commands_is_suspended() -> None:
+    refused = look(4, 4, refusal="it went back")
+
+    assert after([look(10, 10), refused]).state is State.SUSPENDED
+    assert after([refused, look(10, 10)]).state is State.UP_TO_DATE
+    assert after([look(4, 4, refusal="it went back", visible=False)]).state is State.CANT_SEE
+
+
+def test_a_store_that_went_back_with_its_cursor_has_no_past() -> None:
+    before = [look(100, 100) for _ in range(LONG)]
+
+    assert after([*before, look(60, 55)]).state is State.WARMING_UP
+    assert after([*before, look(60, 55), look(60, 60)]).state is State.UP_TO_DATE

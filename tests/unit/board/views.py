@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from infra.board.declared import Declared, Projection
-from infra.board.raw import (
+from board.declared import Declared, Projection
+from board.observations import (
     AppliedRow,
     CheckpointRow,
     CopyRow,
@@ -42,19 +42,59 @@ def given(usual: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 
 def event(position: int, age: float, **more: Any) -> EventRef:
     moment = NOW - timedelta(seconds=age)
-    return EventRef(**given({"position": position, "stream_id": "order-1", "version": 1, "event_id": "e", "type": "OrderCreated",
-                       "recorded_at": moment, "age": age}, more))  # fmt: skip
+    return EventRef(
+        **given(
+            {
+                "position": position,
+                "stream_id": "order-1",
+                "version": 1,
+                "event_id": "e",
+                "type": "OrderCreated",
+                "recorded_at": moment,
+                "age": age,
+            },
+            more,
+        )
+    )
 
 
 def head(offset: int, age: float, **more: Any) -> RecordHead:
     moment = NOW - timedelta(seconds=age)
-    return RecordHead(**given({"offset": offset, "timestamp": moment.timestamp(), "committed_at": moment, "position": offset + 1,
-                         "epoch": EPOCH, "generation": 1, "type": "OrderCreated", "stream_id": "order-1"}, more))  # fmt: skip
+    return RecordHead(
+        **given(
+            {
+                "offset": offset,
+                "timestamp": moment.timestamp(),
+                "committed_at": moment,
+                "position": offset + 1,
+                "epoch": EPOCH,
+                "generation": 1,
+                "type": "OrderCreated",
+                "stream_id": "order-1",
+            },
+            more,
+        )
+    )
 
 
 def cursor(position: int, pending: int = 0, oldest: EventRef | None = None, **more: Any) -> CursorRow:
-    return CursorRow(**given({"topic": TOPIC, "generation": 1, "position": position, "fencing_token": 1, "topic_id": TOPIC_ID,
-                        "end_offsets": {}, "republish_until": 0, "pending": pending, "oldest": oldest, "leader": 7}, more))  # fmt: skip
+    return CursorRow(
+        **given(
+            {
+                "topic": TOPIC,
+                "generation": 1,
+                "position": position,
+                "fencing_token": 1,
+                "topic_id": TOPIC_ID,
+                "end_offsets": {},
+                "republish_until": 0,
+                "pending": pending,
+                "oldest": oldest,
+                "leader": 7,
+            },
+            more,
+        )
+    )
 
 
 def checkpoint(position: int, pending: int = 0, oldest: EventRef | None = None) -> CheckpointRow:
@@ -62,18 +102,59 @@ def checkpoint(position: int, pending: int = 0, oldest: EventRef | None = None) 
 
 
 def copy(version: int = 1, which: str = "live", **more: Any) -> CopyRow:
-    return CopyRow(**given({"model": "orders", "version": version, "copy": which, "consumer": None, "began_at": NOW,
-                      "built_at": NOW, "since": NOW, "position": 0, "building": False}, more))  # fmt: skip
+    return CopyRow(
+        **given(
+            {
+                "model": "orders",
+                "version": version,
+                "copy": which,
+                "consumer": None,
+                "began_at": NOW,
+                "built_at": NOW,
+                "since": NOW,
+                "position": 0,
+                "building": False,
+            },
+            more,
+        )
+    )
 
 
 def applied(partition: int, next_offset: int, **more: Any) -> AppliedRow:
-    return AppliedRow(**given({"consumer": GROUP, "epoch": EPOCH, "topic": TOPIC, "generation": 1, "partition": partition,
-                         "position": next_offset, "next_offset": next_offset, "topic_id": TOPIC_ID}, more))  # fmt: skip
+    return AppliedRow(
+        **given(
+            {
+                "consumer": GROUP,
+                "epoch": EPOCH,
+                "topic": TOPIC,
+                "generation": 1,
+                "partition": partition,
+                "position": next_offset,
+                "next_offset": next_offset,
+                "topic_id": TOPIC_ID,
+            },
+            more,
+        )
+    )
 
 
 def store(service: str, head: int = 10, **more: Any) -> StoreView:
-    return StoreView(**given({"service": service, "at": AT, "clock": NOW, "round_trip": 0.002, "head": head, "head_at": NOW,
-                        "first": event(1, 100.0) if head else None, "epoch": EPOCH, "sessions": 3}, more))  # fmt: skip
+    return StoreView(
+        **given(
+            {
+                "service": service,
+                "at": AT,
+                "clock": NOW,
+                "round_trip": 0.002,
+                "head": head,
+                "head_at": NOW,
+                "first": event(1, 100.0) if head else None,
+                "epoch": EPOCH,
+                "sessions": 3,
+            },
+            more,
+        )
+    )
 
 
 def group(
@@ -100,6 +181,8 @@ def views(
     """All fresh, unless `unseen` names sources."""
     unseen = more.pop("unseen", ())
     stores = {one.service: one for one in (order, stock) if one is not None}
-    seen = {name: Seen(name not in unseen, "gone" if name in unseen else "", AT - 24 if name in unseen else AT)
-            for name in ("kafka", "postgres-order", "postgres-stock")}  # fmt: skip
+    seen = {
+        name: Seen(name not in unseen, "gone" if name in unseen else "", AT - 24 if name in unseen else AT)
+        for name in ("kafka", "postgres-order", "postgres-stock")
+    }
     return Views(**given({"at": AT, "wall": NOW, "stores": stores, "kafka": seen_kafka, "seen": seen}, more))

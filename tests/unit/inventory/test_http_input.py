@@ -5,7 +5,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from inventory_service.app import http_app
+from inventory_service.app import service
 from inventory_service.http import InventoryResources
 
 OPERATOR = {"X-Operator-Id": "ada"}
@@ -14,7 +14,7 @@ EURO = {"amount": 450, "currency": "EUR"}
 
 async def send(method: str, path: str, body: dict[str, Any]) -> httpx.Response:
     """A request by an operator to an app that has no store: what isn't refused fails the test."""
-    transport = httpx.ASGITransport(http_app(cast(InventoryResources, None)))
+    transport = httpx.ASGITransport(service.http_app(cast(InventoryResources, None)))
     async with httpx.AsyncClient(transport=transport, base_url="http://inventory") as http:
         return await http.request(method, path, json=body, headers=OPERATOR)
 

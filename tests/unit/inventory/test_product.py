@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from chassis.testing import given
 from inventory_service.domain import (
     PRODUCT,
     ChangePrice,
@@ -12,6 +11,7 @@ from inventory_service.domain import (
     ReleaseUnits,
     ReserveUnits,
 )
+from millrace.testing import given
 from schemas.events.inventory import (
     PriceChanged,
     ProductListed,

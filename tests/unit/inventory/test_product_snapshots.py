@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given as any_of
 from hypothesis import strategies as st
 
-from chassis.events import DomainEvent
 from inventory_service.domain import PRODUCT, PRODUCT_SNAPSHOTS, Product
+from millrace.domain.events import DomainEvent
 from schemas.events.inventory import (
     PriceChanged,
     ProductListed,
@@ -40,7 +40,8 @@ def test_a_ledger_goes_on_from_its_snapshot_as_if_it_were_folded_from_its_start(
 
 
 def test_what_these_events_fold_into_is_what_version_1_of_the_snapshots_says() -> None:
-    """Red? Then the same events mean another state than before: raise schema_version of PRODUCT_SNAPSHOTS, and this."""
+    """Red? Then the same events mean another state than before: raise schema_version of PRODUCT_SNAPSHOTS,
+    and this."""
     price, more = Money(amount=500, currency="EUR"), Money(amount=550, currency="EUR")
     history: list[DomainEvent] = [
         ProductListed(sku="TEA-1", name="Tea", price=price),

@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from chassis.testing import given
 from inventory_service.domain import (
     RESERVATION,
     AnswerOrder,
@@ -15,6 +14,7 @@ from inventory_service.domain import (
     merged,
     shortages,
 )
+from millrace.testing import given
 from schemas.events.inventory import (
     ReservedLine,
     StockDeducted,

@@ -1,4 +1,5 @@
-"""Stock arithmetic: it adds up after any interleaving of receipts, orders, cancellations, shipments and repeats.
+"""Stock arithmetic: it adds up after any interleaving of receipts, orders, cancellations, shipments and
+repeats.
 
 Runs the real reactions on an in-memory unit of work; the store and Kafka have tests of their own.
 """
@@ -15,10 +16,6 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chassis.decider import CommandRefused, Decider
-from chassis.events import DomainEvent, Metadata, RecordedEvent
-from chassis.ids import new_id
-from chassis.unit_of_work import UnitOfWork
 from inventory_service.domain import (
     PRODUCT,
     RESERVATION,
@@ -28,6 +25,10 @@ from inventory_service.domain import (
     ReservationStatus,
 )
 from inventory_service.reactions import OrderEvent, keep_stock
+from millrace.application.unit_of_work import UnitOfWork
+from millrace.domain.decider import CommandRefused, Decider
+from millrace.domain.events import DomainEvent, Metadata, RecordedEvent
+from millrace.domain.ids import new_id
 from schemas.events.inventory import (
     StockReceived,
     StockReservationRejected,

@@ -6,13 +6,17 @@ from uuid import UUID
 
 import pytest
 
-from chassis.events import DomainEvent
-from chassis.testing import given
+from millrace.domain.events import DomainEvent
+from millrace.testing import given
 from notification_service.domain import (
     ATTEMPTS_EXHAUSTED,
     MAIL_SERVER_UNAVAILABLE,
     MAX_REFUSALS,
+    MAX_UNKNOWN,
+    MESSAGE_DEFERRED,
     NOTIFICATION,
+    OUTAGES,
+    OUTCOME_UNKNOWN,
     RECIPIENT_DEFERRED,
     UNKNOWN_CUSTOMER,
     USER_SERVICE_UNAVAILABLE,
@@ -97,10 +101,45 @@ def test_an_outage_never_uses_up_the_attempts(outage: str) -> None:
     given(NOTIFICATION, long_outage).when(RecordDelay(outage, later)).then([expected])
 
 
+@pytest.mark.parametrize("outage", sorted(OUTAGES))
+def test_an_outage_ends_no_notification_that_has_one_attempt_left(outage: str) -> None:
+    history = delays(MAX_REFUSALS - 1, RECIPIENT_DEFERRED)
+    once_more = delayed(MAX_REFUSALS, outage)
+    given(NOTIFICATION, history).when(RecordDelay(outage, NOON)).then([once_more])
+
+
 def test_a_recipient_who_is_deferred_too_often_is_given_up() -> None:
     exhausted = NotificationFailed(notification_id=THIS, attempt=MAX_REFUSALS, reason=ATTEMPTS_EXHAUSTED)
     history = delays(MAX_REFUSALS - 1, RECIPIENT_DEFERRED)
     given(NOTIFICATION, history).when(RecordDelay(RECIPIENT_DEFERRED, NOON)).then([exhausted])
+
+
+def test_refusals_of_the_recipient_and_of_the_message_count_together() -> None:
+    exhausted = NotificationFailed(notification_id=THIS, attempt=MAX_REFUSALS, reason=ATTEMPTS_EXHAUSTED)
+    history = delays(MAX_REFUSALS - 1, RECIPIENT_DEFERRED)
+    given(NOTIFICATION, history).when(RecordDelay(MESSAGE_DEFERRED, NOON)).then([exhausted])
+
+
+def test_after_few_attempts_of_which_nobody_knows_it_is_given_up_as_unknown() -> None:
+    """Each one may have been a copy in the customer's mailbox."""
+    given(NOTIFICATION, [requested]).when(RecordDelay(OUTCOME_UNKNOWN, NOON)).then(
+        [delayed(1, OUTCOME_UNKNOWN)]
+    )
+    unknown = NotificationFailed(notification_id=THIS, attempt=MAX_UNKNOWN, reason=OUTCOME_UNKNOWN)
+    history = delays(MAX_UNKNOWN - 1, OUTCOME_UNKNOWN)
+    given(NOTIFICATION, history).when(RecordDelay(OUTCOME_UNKNOWN, NOON)).then([unknown])
+
+
+def test_attempts_of_which_nobody_knows_are_no_refusals() -> None:
+    history = [*delays(MAX_REFUSALS - 1, RECIPIENT_DEFERRED), delayed(MAX_REFUSALS, OUTCOME_UNKNOWN)]
+    notification = NOTIFICATION.fold(history)
+    assert (notification.refusals, notification.unknown) == (MAX_REFUSALS - 1, 1)
+
+
+def test_outages_in_between_do_not_forget_what_may_have_arrived() -> None:
+    history = [*delays(MAX_UNKNOWN - 1, OUTCOME_UNKNOWN), delayed(MAX_UNKNOWN)]
+    unknown = NotificationFailed(notification_id=THIS, attempt=MAX_UNKNOWN + 1, reason=OUTCOME_UNKNOWN)
+    given(NOTIFICATION, history).when(RecordDelay(OUTCOME_UNKNOWN, NOON)).then([unknown])
 
 
 def test_outages_do_not_count_as_refusals_of_the_recipient() -> None:
@@ -127,8 +166,9 @@ def test_what_waits_for_the_end_of_an_outage_is_due_at_any_time() -> None:
     assert NOTIFICATION.fold([requested, delayed(1)]).due(NOON - timedelta(hours=1))
 
 
-def test_what_the_recipient_deferred_is_due_at_its_time() -> None:
-    notification = NOTIFICATION.fold([requested, delayed(1, RECIPIENT_DEFERRED)])
+@pytest.mark.parametrize("reason", [RECIPIENT_DEFERRED, MESSAGE_DEFERRED, OUTCOME_UNKNOWN])
+def test_what_was_deferred_on_its_own_is_due_at_its_time(reason: str) -> None:
+    notification = NOTIFICATION.fold([requested, delayed(1, reason)])
     assert not notification.due(NOON - timedelta(seconds=1))
     assert notification.due(NOON)
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from chassis.reactions import On
+from millrace.application.reactions import On
 from notification_service.domain import RequestNotification, notification_id
 from notification_service.reactions import cancelled, confirmed, created, rejected, requests, shipped
 from schemas.events.notifications import NotificationKind, notification_stream

@@ -1,4 +1,5 @@
-"""Recording outcomes: what the mail server took is not sent again because the database was away for a moment."""
+"""Recording outcomes: what the mail server took is not sent again because the database was away for a
+moment."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,9 +10,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from chassis.events import DomainEvent, Metadata, RecordedEvent
-from chassis.ids import new_id
-from chassis.store import Appended, EventStore, StreamAppend
+from millrace.domain.events import DomainEvent, Metadata, RecordedEvent
+from millrace.domain.ids import new_id
+from millrace.store import Appended, EventStore, StreamAppend
 from notification_service.domain import NOTIFICATION, RecordSent
 from notification_service.outbox import Pending
 from notification_service.recorder import Recorder
@@ -89,8 +90,14 @@ async def test_a_database_that_is_away_is_waited_for() -> None:
 
 
 async def test_a_mistake_of_ours_is_not_waited_for() -> None:
-    with pytest.raises(psycopg.errors.UndefinedTable):
-        await record(Store(psycopg.errors.UndefinedTable("events")))
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await record(Store(psycopg.errors.CheckViolation("version")))
+
+
+async def test_a_database_that_lacks_a_table_is_waited_for() -> None:
+    store = Store(psycopg.errors.UndefinedTable("events"))
+    await record(store)
+    assert len(store.appends) == 1
 
 
 async def test_a_process_that_stops_does_not_wait_for_the_database() -> None:

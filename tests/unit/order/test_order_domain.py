@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.events import DomainEvent
-from chassis.testing import given
+from millrace.domain.events import DomainEvent
+from millrace.testing import given
 from order_service.domain import (
     MAX_QUANTITY,
     ORDER,

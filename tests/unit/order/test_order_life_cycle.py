@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chassis.decider import CommandRefused
-from chassis.events import DomainEvent
+from millrace.domain.decider import CommandRefused
+from millrace.domain.events import DomainEvent
 from order_service.domain import (
     MAX_LINES,
     MAX_QUANTITY,
@@ -70,7 +70,8 @@ commands: st.SearchStrategy[Command] = st.one_of(
 
 
 def live(sequence: Sequence[Command]) -> tuple[list[DomainEvent], Order | None]:
-    """The events and the state that a sequence of commands leads to. Only refusals are allowed to be raised."""
+    """The events and the state that a sequence of commands leads to. Only refusals are allowed to be
+    raised."""
     events: list[DomainEvent] = []
     state = ORDER.initial
     for command in sequence:

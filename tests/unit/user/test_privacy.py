@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from pydantic_settings import BaseSettings
 
-from chassis.settings import SettingsError, load
+from millrace.process.settings import SettingsError, load
 from user_service.privacy import KEY_BYTES, Contact, Privacy, UnreadableContact
 from user_service.settings import UserSettings
 

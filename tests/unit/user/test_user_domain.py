@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from chassis.testing import given
+from millrace.testing import given
 from schemas.events.users import UserContactChanged, UserDeactivated, UserRegistered
 from user_service.domain import USER, ChangeContact, DeactivateUser, RegisterUser, User
 

@@ -1,1 +1,0 @@
-"""The container backend: the same platform as the local stack, started from images by testcontainers."""

@@ -1,0 +1,1 @@
+"""From commands and reactions to appended events."""

@@ -1,0 +1,1 @@
+"""Events and deciders: pure, without I/O."""

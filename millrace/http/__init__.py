@@ -1,0 +1,2 @@
+"""HTTP plumbing: the app and its server, problem+json, who asks, idempotency, preconditions, waiting,
+paging."""

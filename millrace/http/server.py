@@ -1,0 +1,111 @@
+"""The HTTP server as a worker: uvicorn, embedded."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from millrace.http.health import HealthEndpoints, Report, health_only
+from millrace.http.protocol import BoundedProtocol
+from millrace.runtime.worker import Health, Role
+from millrace.telemetry.metrics import Metrics
+
+# Seconds that requests in flight have after a stop; the process has 10 in all.
+GRACE = 5
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the signals alone: the runner handles them, for all workers in order."""
+        yield
+
+
+class HttpServer:
+    """Serves `app` (none: the health paths only) on host:port, and `metrics` at /metrics.
+
+    `run` raises OSError naming the address when it can't be bound.
+    """
+
+    name = "http"
+
+    def __init__(
+        self,
+        app: FastAPI | None,
+        *,
+        host: str,
+        port: int,
+        role: Role | None = Role.HTTP,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.role = role
+        self.metrics = metrics or Metrics()
+        """What it tells at /metrics: that of the whole process."""
+        self._app = app
+        self._address = (host, port)
+        self._endpoints = HealthEndpoints(app or health_only, dict, self.metrics)
+        self._server = _Server(_config(self._endpoints))
+        self._finished = asyncio.Event()
+
+    @property
+    def asgi(self) -> ASGIApp:
+        """What it serves: the routes, health and metrics."""
+        return self._endpoints
+
+    def show(self, report: Report) -> None:
+        """What /livez and /readyz tell from now on."""
+        self._endpoints.report = report
+
+    async def run(self) -> None:
+        """Serve until stopped."""
+        try:
+            await self._server.serve(sockets=[_bind(*self._address)])
+        finally:
+            self._finished.set()
+
+    async def stop(self) -> None:
+        """Accept nothing new, answer what is in flight; waiting requests are told to answer at once."""
+        if self._app is not None:
+            self._app.state.draining.set()
+        self._server.should_exit = True
+        await self._finished.wait()
+
+    def health(self) -> Health:
+        """Ready once it listens, until it is stopped."""
+        if self._server.should_exit:
+            return Health(ready=False, detail="draining", needed=True)
+        return Health(ready=self._server.started, detail="", needed=True)
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        # longer than the usual 60 s of a load balancer, so that it is the one to close
+        timeout_keep_alive=65,
+        timeout_graceful_shutdown=GRACE,
+    )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"can't serve HTTP on {host}:{port}: {error.strerror}") from error
+    return listener

@@ -1,0 +1,1 @@
+"""Topics and records: all that knows how Kafka is spoken to."""

@@ -1,0 +1,1 @@
+"""What operators run: replay, audit, parked and lost streams, restores."""

@@ -1,0 +1,1 @@
+"""The command group `replay`: rebuild, roll back, republish, look into streams."""

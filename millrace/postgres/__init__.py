@@ -1,0 +1,1 @@
+"""Connections to the service's own Postgres, its faults, leadership, wake-ups."""

@@ -1,0 +1,177 @@
+"""Settings from the environment: one prefix a service, checked before anything starts.
+
+A setting can also be a file, so that a password need not stand in the environment: named as the variable in
+lower case, in /run/secrets or where {PREFIX}SECRETS_DIR says. That is where Docker and Kubernetes mount
+secrets. The environment wins.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as SettingsSourceError
+
+from millrace.domain.errors import MillraceError
+from millrace.kafka.record import FORMAT_2, RecordFormat
+from millrace.runtime.worker import Role
+
+T = TypeVar("T", bound=BaseSettings)
+
+SECRETS_DIR = "/run/secrets"
+
+
+class SettingsError(MillraceError):
+    """Settings are missing or malformed: one line a variable."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def _database_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"postgresql", "postgres"} or not parts.hostname or not parts.path.strip("/"):
+        raise ValueError("expected postgresql://user:password@host:port/database")
+    return value
+
+
+def _bootstrap_servers(value: str) -> str:
+    for server in value.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError("expected host:port[,host:port...]")
+    return value
+
+
+def _grpc_target(value: str) -> str:
+    if not value.rpartition(":")[2].isdecimal() or value.startswith(":"):
+        raise ValueError("expected host:port")
+    return value
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+_REVERSED_DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+").fullmatch
+
+
+def _event_type_prefix(value: str) -> str:
+    if not _REVERSED_DOMAIN(value):
+        raise ValueError("expected a reversed domain name such as dev.millrace")
+    return value
+
+
+def _schema_base_uri(value: str) -> str:
+    parts = urlsplit(value)
+    plain = value.isascii() and value.isprintable() and not {" ", "?", "#"} & set(value)
+    if parts.scheme not in {"https", "http"} or not parts.hostname or not plain:
+        raise ValueError("expected https://host/path, without a query or fragment")
+    return value.rstrip("/")
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_database_url), Field(repr=False)]
+BootstrapServers = Annotated[str, AfterValidator(_bootstrap_servers)]
+GrpcTarget = Annotated[str, AfterValidator(_grpc_target)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Roles = Annotated[frozenset[Role], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+
+
+class ServiceSettings(BaseSettings):
+    """What every service is told. A service subclasses it with its prefix, its ports and its own settings:
+
+    class OrderSettings(ServiceSettings):
+        model_config = SettingsConfigDict(env_prefix="ORDER_")
+        http_port: Port = 8001
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    database_url: DatabaseUrl = Field(description="the service's own Postgres, by its service login")
+    kafka_bootstrap_servers: BootstrapServers = "127.0.0.1:9092"
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8000
+    grpc_host: str = "127.0.0.1"
+    grpc_port: Port = 9000
+    roles: Roles = frozenset(Role)
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
+    canary_interval: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Seconds between two canaries (docs/board.md); 0: none are sent."""
+    record_format: Annotated[int, Field(ge=1, le=2)] = 2
+    """What the relay writes (docs/relay.md); 1 only until every consumer can read 2."""
+    event_type_prefix: Annotated[str, AfterValidator(_event_type_prefix)] = FORMAT_2.type_prefix
+    """What stands in front of the type in `ce_type`: a reversed domain name."""
+    schema_base_uri: Annotated[str, AfterValidator(_schema_base_uri)] = FORMAT_2.schema_base
+    """What `ce_dataschema` has in front of the `$id` of a published schema: an absolute URI."""
+
+    @property
+    def relay_format(self) -> RecordFormat:
+        """The format of the records that the relay writes."""
+        return RecordFormat(self.record_format, self.event_type_prefix, self.schema_base_uri)
+
+
+class MigrationSettings(BaseSettings):
+    """What `migrate` is told. Apart from ServiceSettings: a running service never holds the migrator's
+    login."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    migration_database_url: DatabaseUrl = Field(
+        description="the service's own Postgres, by its migrator login"
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
+
+
+class RestoreSettings(ServiceSettings):
+    """What `restore` and `store` are told, which an operator runs: the service's settings, and the migrator's
+    login."""
+
+    migration_database_url: DatabaseUrl = Field(
+        description="the service's own Postgres, by its migrator login"
+    )
+
+
+def with_prefix(settings: type[T], prefix: str) -> type[T]:
+    """The same settings, read from variables with that prefix."""
+    config = SettingsConfigDict(env_prefix=prefix)
+    return type(settings.__name__, (settings,), {"model_config": config, "__module__": settings.__module__})
+
+
+def load(settings: type[T], *, prefix: str | None = None, **overrides: Any) -> T:
+    """Read `settings` from the environment and from secret files; `overrides` win (the command line's
+    options).
+
+    Raises SettingsError with one line a variable, naming the variable and what it should be. Values are not
+    repeated: they may be secrets.
+    """
+    prefix = settings.model_config.get("env_prefix", "") if prefix is None else prefix
+    given = {name: value for name, value in overrides.items() if value is not None}
+    secrets = Path(os.environ.get(f"{prefix}SECRETS_DIR") or SECRETS_DIR)
+    try:
+        return settings(_env_prefix=prefix, _secrets_dir=secrets if secrets.is_dir() else None, **given)
+    except ValidationError as error:
+        raise SettingsError([_line(settings, prefix, dict(item)) for item in error.errors()]) from None
+    except SettingsSourceError as error:  # a file that can't be read, in so many words
+        raise SettingsError([f"{prefix}SECRETS_DIR ({secrets}): {error.__cause__ or error}"]) from None
+
+
+def _line(settings: type[BaseSettings], prefix: str, error: Mapping[str, Any]) -> str:
+    field = str(error["loc"][0]) if error["loc"] else ""
+    variable = f"{prefix}{field}".upper()
+    if error["type"] == "missing":
+        meaning = settings.model_fields[field].description
+        return f"{variable} is not set" + (f": {meaning}" if meaning else "")
+    return f"{variable} is malformed: {error['msg'].removeprefix('Value error, ')}"

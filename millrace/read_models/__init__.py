@@ -1,0 +1,1 @@
+"""Read models, and the projector that feeds them from the service's own store."""

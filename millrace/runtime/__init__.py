@@ -1,0 +1,1 @@
+"""What workers are made of, and the errors of commands."""
