@@ -57,4 +57,4 @@ async def resources(run: Runtime[InventorySettings]) -> AsyncIterator[InventoryR
 @service.grpc
 def servicers(server: grpc.aio.Server, resources: InventoryResources) -> None:
     """The gRPC door."""
-    add_InventoryServicer_to_server(InventoryServicer(resources.queries), server)
+    add_InventoryServicer_to_server(InventoryServicer(resources.queries, resources.store), server)

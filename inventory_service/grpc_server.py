@@ -1,4 +1,4 @@
-"""Queries answered to other services. Nothing here writes: the pool that it is given can't."""
+"""Queries answered to other services. Nothing here writes."""
 
 import re
 from typing import Any, Final
@@ -6,8 +6,9 @@ from typing import Any, Final
 import grpc
 
 from inventory_service.domain import SKU_PATTERN
-from inventory_service.queries import StockQueries
+from inventory_service.queries import Availability, StockQueries
 from inventory_service.read_models.stock import ProductRow
+from millrace import EventStore
 from millrace.rpc.errors import invalid_argument
 from schemas.grpc import inventory_pb2, inventory_pb2_grpc
 
@@ -18,8 +19,8 @@ _SKU: Final = re.compile(SKU_PATTERN)
 class InventoryServicer(inventory_pb2_grpc.InventoryServicer):
     """The gRPC face of the stock."""
 
-    def __init__(self, stock: StockQueries) -> None:
-        self._stock = stock
+    def __init__(self, stock: StockQueries, store: EventStore) -> None:
+        self._availability = Availability(stock, store)
 
     async def GetAvailability(  # noqa: N802 - the protocol's name
         self,
@@ -32,7 +33,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServicer):
         # What can't be a SKU was never listed; it might hold what Postgres can't (NUL), so it isn't asked
         # there.
         skus = sorted({sku for sku in request.skus if _SKU.fullmatch(sku)})
-        rows = await self._stock.products_named(skus)
+        rows = await self._availability.of(skus)
         return inventory_pb2.GetAvailabilityResponse(products=[_product(row) for row in rows])
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import grpc
 import httpx
 import pytest
+from psycopg import AsyncConnection
 
 from infra.testing import DatabaseUrls
 from inventory_service.app import service
+from inventory_service.read_models.stock import Stock
 from millrace.rpc.errors import reason_of
 from millrace.testing import in_test
 from schemas.grpc.inventory_pb2 import GetAvailabilityRequest, GetAvailabilityResponse
@@ -57,6 +59,19 @@ async def test_availability_of_many_skus_leaves_out_what_nobody_listed(doors: Do
     assert shown == [("TEA-1", "TEA-1 tea", 7), ("TEA-2", "TEA-2 tea", 3)]
     first = found.products[0]
     assert (first.price_amount, first.currency, first.version) == (450, "EUR", 2)
+
+
+async def test_a_product_is_known_as_soon_as_it_is_listed(doors: Doors, database: DatabaseUrls) -> None:
+    # The order service refuses an order whose product inventory does not know: also while the read model is
+    # behind, here because nothing can be written to it.
+    async with await AsyncConnection.connect(database.superuser) as other:
+        await other.execute(f"LOCK TABLE {Stock().schema}.products IN SHARE MODE".encode())
+        price = {"amount": 450, "currency": "EUR"}
+        body = {"sku": "TEA-9", "name": "Tea", "price": price}
+        assert (await doors.http.post("/products", json=body, headers=OPERATOR)).status_code == 201
+        assert (await doors.http.get("/products/TEA-9")).status_code == 404
+        found = await doors.availability("TEA-9", "NOBODY")
+    assert [(product.sku, product.price_amount) for product in found.products] == [("TEA-9", 450)]
 
 
 @pytest.mark.parametrize("count", [0, 501])
