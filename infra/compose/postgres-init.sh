@@ -1,5 +1,5 @@
 #!/bin/sh
-# The roles of a service (infra/postgres/bootstrap.sql), made when its database server starts for the first time, and each
+# The roles of a service (millrace/postgres/bootstrap.sql), made when its database server starts for the first time, and each
 # time the stack comes up, by the step roles-<service>, which logs in from outside: PGHOST names the server.
 # On the server itself it needs no password, and sets all of them to what the secrets say, should those be lost:
 #   docker compose exec postgres-order sh /docker-entrypoint-initdb.d/roles.sh

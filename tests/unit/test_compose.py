@@ -218,7 +218,7 @@ def test_the_database_server_runs_with_the_settings_of_the_local_stack(service: 
 
     assert given == {name: value for name, value in SETTINGS.items() if name not in elsewhere}
     assert container["environment"]["POSTGRES_DB"] == service.package
-    assert "./infra/postgres/bootstrap.sql:/etc/millrace/bootstrap.sql:ro" in container["volumes"]
+    assert "./millrace/postgres/bootstrap.sql:/etc/millrace/bootstrap.sql:ro" in container["volumes"]
 
 
 @each_service
