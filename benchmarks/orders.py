@@ -34,6 +34,7 @@ REQUESTS = 4_000
 ROUNDS = 5
 CONFIRMATIONS = 200
 OPERATOR = {"X-Operator-Id": "benchmark"}
+UNLIMITED = {"ORDER_HTTP_RATE": "1000000", "ORDER_HTTP_BURST": "1000000"}  # one customer orders it all
 SKU = "TEA-1"
 BODY = b'{"lines":[{"sku":"TEA-1","quantity":1}]}'
 
@@ -144,7 +145,7 @@ def report(console: Console, results: Mapping[str, list[tuple[Load, Load]]]) -> 
 async def main() -> None:
     console = Console()
     with temporary_home() as home:
-        stack = Stack(free_topology(), home.root)
+        stack = Stack(free_topology(), home.root, UNLIMITED)
         await stack.up()
         try:
             await list_product(stack)

@@ -8,7 +8,8 @@ from pydantic import BeforeValidator, Field, SecretStr, create_model
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from board.declared import services
-from millrace.process.settings import BootstrapServers, DatabaseUrl, Port
+from millrace.process.http_settings import Port
+from millrace.process.settings import BootstrapServers, DatabaseUrl
 
 Hosts = Annotated[
     tuple[str, ...],

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from millrace.operations.definition import Releases as Releases
     from millrace.postgres.database import Connection as Connection
     from millrace.postgres.database import Pool as Pool
+    from millrace.process.http_settings import Port as Port
     from millrace.process.settings import GrpcTarget as GrpcTarget
-    from millrace.process.settings import Port as Port
     from millrace.process.settings import ServiceSettings as ServiceSettings
     from millrace.read_models.model import ReadModel as ReadModel
     from millrace.read_models.reading import ReadModelBuilding as ReadModelBuilding
@@ -90,7 +90,8 @@ _MODULES = {
     "operations.audit.invariants": ["Invariant", "Place"],
     "operations.definition": ["Held", "Releases"],
     "postgres.database": ["Connection", "Pool"],
-    "process.settings": ["GrpcTarget", "Port", "ServiceSettings"],
+    "process.http_settings": ["Port"],
+    "process.settings": ["GrpcTarget", "ServiceSettings"],
     "read_models.model": ["ReadModel"],
     "read_models.reading": ["ReadModelBuilding"],
     "read_models.row_per_stream": ["RowPerStream", "existing"],

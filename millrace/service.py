@@ -27,6 +27,7 @@ from millrace.consumer import Consumer, Subscription, asyncapi
 from millrace.domain.events import EventRegistry
 from millrace.domain.stream_kind import StreamKind
 from millrace.http.app import create_app
+from millrace.http.limits import HttpLimits
 from millrace.http.server import HttpServer
 from millrace.kafka.topics import Topic
 from millrace.migrations import Migrations
@@ -274,14 +275,19 @@ class Service(Generic[S, R]):
 
     def _http_server(self, run: Runtime[S], resources: R, consumers: Sequence[Consumer]) -> HttpServer:
         return HttpServer(
-            self.http_app(resources, consumers, run.metrics),
+            self.http_app(resources, consumers, run.metrics, run.settings.http_limits),
             host=run.settings.http_host,
             port=run.settings.http_port,
             metrics=run.metrics,
+            limits=run.settings.http_limits,
         )
 
     def http_app(
-        self, resources: R, consumers: Sequence[Consumer] = (), metrics: Metrics | None = None
+        self,
+        resources: R,
+        consumers: Sequence[Consumer] = (),
+        metrics: Metrics | None = None,
+        limits: HttpLimits | None = None,
     ) -> FastAPI:
         """The routes with what they need; `consumers` are described in /asyncapi.json."""
         http = self._http or Http(self.name, APIRouter())
@@ -291,6 +297,7 @@ class Service(Generic[S, R]):
             description=http.description,
             refusals=http.refusals,
             asyncapi=lambda: asyncapi(consumers, title=http.title),
+            limits=limits,
             metrics=metrics,
         )
         app.state.resources = resources

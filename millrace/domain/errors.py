@@ -18,7 +18,7 @@
     CursorLocked
     │                                                     why the relay waits
     ├── BeyondTheEnd, BeforeTheBeginning                  a version or time at which a stream has no state
-    ├── Problem, ClientHungUp, TooManyWaiters, RpcError   an answer at a door
+    ├── Problem, ClientHungUp, TooManyWaiters, TooManyWaitsOfOne, RpcError    an answer at a door
     ├── SettingsError, MigrationError                     a process that can't start
     ├── ManifestError, BlockError, GenerateError, ProtocolError, NewServiceError, ProjectError
     │                                                     a service.toml, or what is generated from it

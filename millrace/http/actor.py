@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Depends, Request
+from starlette.types import Scope
 
 from millrace.http.openapi import Header, reads
 from millrace.http.problems import Problem, bad_field, forbidden
@@ -14,6 +15,9 @@ CUSTOMER_HEADER = "X-Customer-Id"
 OPERATOR_HEADER = "X-Operator-Id"
 
 _OPERATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+_ACTOR_HEADERS = (CUSTOMER_HEADER.lower().encode(), OPERATOR_HEADER.lower().encode())
+_LONGEST = 64  # characters of a name
 
 _CUSTOMER_DOC = "the customer who asks, a UUID"
 _OPERATOR_DOC = "the operator who asks, a name"
@@ -47,6 +51,15 @@ class Actor:
     def may_see(self, customer_id: UUID) -> bool:
         """Whether what belongs to that customer exists for this actor; else answer `not_found`."""
         return self.is_operator or self.customer_id == customer_id
+
+
+def claimed_actor(scope: Scope) -> str | None:
+    """Who the request says that it is from, unchecked: to count requests by, and for nothing else. None
+    without exactly one short name."""
+    claims = [value for name, value in scope["headers"] if name in _ACTOR_HEADERS]
+    if len(claims) != 1 or len(claims[0]) > _LONGEST:
+        return None
+    return "actor " + str(claims[0], "latin-1").lower()
 
 
 def identify(request: Request) -> Actor | None:

@@ -12,6 +12,7 @@ import orjson
 from fastapi import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from millrace.http.headers import guard
 from millrace.http.problems import Problem, method_not_allowed
 from millrace.runtime.worker import Health
 from millrace.telemetry.metrics import Metrics
@@ -39,9 +40,9 @@ class HealthEndpoints:
         if answer is None:
             await self.app(scope, receive, send)
         elif scope["method"] in _METHODS:
-            await answer(scope)(scope, receive, send)
+            await guard(answer(scope))(scope, receive, send)
         else:
-            await method_not_allowed(_METHODS).response(scope)(scope, receive, send)
+            await guard(method_not_allowed(_METHODS).response(scope))(scope, receive, send)
 
     def _livez(self, _scope: Scope) -> Response:
         return self._respond("alive", lambda health: health.alive)
@@ -52,7 +53,7 @@ class HealthEndpoints:
     def _tell(self, scope: Scope) -> Response:
         accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
         body, content_type = self.metrics.render(accept.decode("latin-1"))
-        return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+        return Response(body, headers={"Content-Type": content_type})
 
     def _respond(self, word: str, good: Callable[[Health], bool]) -> Response:
         checks = self.report()
@@ -62,11 +63,10 @@ class HealthEndpoints:
             "failing": failing,
             "checks": {name: asdict(health) for name, health in checks.items()},
         }
-        headers = {"Cache-Control": "no-store"}
-        return Response(orjson.dumps(body), 503 if failing else 200, headers, media_type="application/json")
+        return Response(orjson.dumps(body), 503 if failing else 200, media_type="application/json")
 
 
 async def health_only(scope: Scope, receive: Receive, send: Send) -> None:
     """The app of a process without the HTTP role."""
     problem = Problem(404, "no_such_route", "This process serves /livez, /readyz and /metrics only.")
-    await problem.response(scope)(scope, receive, send)
+    await guard(problem.response(scope))(scope, receive, send)

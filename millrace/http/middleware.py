@@ -9,6 +9,7 @@ from structlog.contextvars import bind_contextvars
 
 from millrace.domain.ids import new_id
 from millrace.http.errors import last_resort
+from millrace.http.headers import guarded
 from millrace.http.metrics import UNMATCHED, HttpMetrics
 from millrace.http.problems import Problem
 from millrace.http.waiting import ClientHungUp
@@ -87,7 +88,7 @@ class Correlation:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message = {**message, "headers": [*message["headers"], (b"x-correlation-id", encoded)]}
+                message = {**message, "headers": guarded(message["headers"], (b"x-correlation-id", encoded))}
             await send(message)
 
         # For every log line of this request; not unbound, because each request has a task and context of its

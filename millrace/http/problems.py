@@ -103,6 +103,11 @@ def unavailable(
     return Problem(503, code, detail, headers={"Retry-After": str(retry_after)}, **extensions)
 
 
+def too_many(detail: str, *, code: str, retry_after: int = 1, **extensions: Any) -> Problem:
+    """429 with Retry-After (seconds): one actor asks for more than a share."""
+    return Problem(429, code, detail, headers={"Retry-After": str(retry_after)}, **extensions)
+
+
 class FieldErrorDocument(BaseModel):
     """A member of `errors`, for the OpenAPI description."""
 

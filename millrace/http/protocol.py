@@ -6,6 +6,7 @@ halfway through a request.
 """
 
 import asyncio
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final, Literal
@@ -13,31 +14,29 @@ from typing import Any, Final, Literal
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from millrace.domain.ids import new_id
-from millrace.http.problems import Problem
+from millrace.http.connections import Connections
+from millrace.http.headers import guarded
+from millrace.http.limits import HttpLimits
+from millrace.http.problems import Problem, unavailable
 
-HEAD_LIMIT: Final = 32 * 1024  # bytes of request line, headers and trailers
-FIELD_LIMIT: Final = 64  # headers and trailers
-HEAD_TIMEOUT: Final = 10.0  # seconds from its first byte, of the first head from the connection's begin
-BODY_TIMEOUT: Final = 30.0  # seconds from the end of the head
-READ_TIMEOUT: Final = 30.0  # seconds that a client has to read what is buffered for it
 # Seconds in which a client that is still sending can read why it was refused: to close at once would reset
 # it.
 _LINGER: Final = 1.0
 
 _FIELD_OVERHEAD: Final = 4  # the colon, the space and the end of the line
 
+_AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
+
 Part = Literal["head", "body"]
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. What goes beyond a limit is answered with 431 or 408 and ends the connection."""
+    """One connection. What goes beyond a limit is answered with 431, 408 or 503 and ends the connection."""
 
-    head_timeout = HEAD_TIMEOUT
-    body_timeout = BODY_TIMEOUT
-    read_timeout = READ_TIMEOUT
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *, limits: HttpLimits, open_connections: Connections, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._limits = limits
+        self._open_connections = open_connections
         self._part: Part | None = None  # of the request that is being received
         self._received = 0  # requests
         self._head_bytes = 0
@@ -50,12 +49,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first request is awaited from now on."""
+        """The first request is awaited from now on, if there is room for the connection."""
         super().connection_made(transport)
-        self._await("head")
+        if self._open_connections.enter(self):
+            self._await("head")
+        else:
+            self._refuse(_too_many_connections(), linger=0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is awaited any more."""
+        self._open_connections.leave(self)
         self._await(None)
         self._stop_waiting_for_reader()
         super().connection_lost(exc)
@@ -68,8 +71,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._ended or self.transport.is_closing():
             return
-        if self._silent_bytes > HEAD_LIMIT:
-            self._refuse(_head_too_large())
+        if self._silent_bytes > self._limits.head_bytes:
+            self._refuse(_head_too_large(self._limits))
             return
         # White space before a request is no request yet, and keeps no connection open either.
         idle = self._part is None and (self.cycle is None or self.cycle.response_complete)
@@ -99,9 +102,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is there; its request is answered from now on."""
-        self._part = "body"
         self._silent_bytes = 0
+        if not self.url.startswith(b"/"):
+            self._take_host_of_target()
         super().on_headers_complete()
+        self._part = "body"
+
+    def _take_host_of_target(self) -> None:
+        """A target such as http://host/path names the host, whatever Host says (RFC 9112, 3.2.2)."""
+        authority = _AUTHORITY.match(self.url)
+        if authority is None:  # `*` or host:port, which no route has
+            self._overstepped = _unreadable()
+            raise ValueError("neither a path nor a URL")  # ends the parsing, as in _count
+        self.headers[:] = [header for header in self.headers if header[0] != b"host"]
+        self.headers.append((b"host", authority[1]))
 
     def on_chunk_header(self) -> None:
         """A chunk of the body begins."""
@@ -115,6 +129,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is there."""
         self._part = None
+        self._open_connections.works(self)
         self._received += 1
         self._silent_bytes = 0
         super().on_message_complete()
@@ -122,15 +137,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def _count(self, size: int) -> None:
         self._silent_bytes = 0
         self._head_bytes += size
-        if self._head_bytes > HEAD_LIMIT or self._fields > FIELD_LIMIT:
-            self._overstepped = _head_too_large()
+        if self._head_bytes > self._limits.head_bytes or self._fields > self._limits.head_fields:
+            self._overstepped = _head_too_large(self._limits)
             raise ValueError("the head is too large")  # ends the parsing, and comes to send_400_response
 
     def send_400_response(self, msg: str) -> None:
         """What the parser refused, or would have accepted without a limit."""
-        self._refuse(
-            self._overstepped or Problem(400, "malformed_request", "The request can't be read as HTTP/1.1.")
-        )
+        self._refuse(self._overstepped or _unreadable())
 
     # Time.
 
@@ -145,8 +158,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
         if part:
-            seconds = self.head_timeout if part == "head" else self.body_timeout
-            self._deadline = self.loop.call_later(seconds, self._too_late, part)
+            self._deadline = self.loop.call_later(self._seconds_for(part), self._too_late, part)
+            if not self._answers_another():
+                self._open_connections.waits(self)
+
+    def _seconds_for(self, part: Part) -> float:
+        return self._limits.head_timeout if part == "head" else self._limits.body_timeout
 
     def _too_late(self, part: Part) -> None:
         self._awaited = self._deadline = None
@@ -155,18 +172,27 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._part is None:
             self.transport.close()  # nothing was asked
         else:
-            self._refuse(_too_slow(part, self.head_timeout if part == "head" else self.body_timeout))
+            self._refuse(_too_slow(part, self._seconds_for(part)))
 
     def pause_writing(self) -> None:
         """The client doesn't read: what it doesn't fetch in time it won't get."""
         super().pause_writing()
         # Not `close`, which would wait for the client to read the rest.
-        self._unread = self.loop.call_later(self.read_timeout, self.transport.abort)
+        self._unread = self.loop.call_later(self._limits.read_timeout, self.transport.abort)
+        self._open_connections.waits(self)
 
     def resume_writing(self) -> None:
         """The client reads again."""
         self._stop_waiting_for_reader()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._open_connections.works(self)
         super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        """An answer is out: the next request is waited for, unless it is there already."""
+        if not self.pipeline:
+            self._open_connections.waits(self)
+        super().on_response_complete()
 
     def _stop_waiting_for_reader(self) -> None:
         if self._unread is not None:
@@ -175,8 +201,18 @@ class BoundedProtocol(HttpToolsProtocol):
 
     # The end.
 
-    def _refuse(self, problem: Problem) -> None:
-        """Answers with `problem` if nothing was answered yet, and ends the connection."""
+    def make_room(self) -> None:
+        """Ends at once what has waited for its client the longest (see Connections)."""
+        if self._ended or self._unread is not None:
+            self.transport.abort()
+        elif self._part is None:
+            self.transport.close()  # between two requests, as at any time
+        else:
+            self._refuse(_too_many_connections(), linger=0)
+
+    def _refuse(self, problem: Problem, *, linger: float = _LINGER) -> None:
+        """Answers with `problem` if nothing was answered yet, and ends the connection after `linger`
+        seconds."""
         self._ended = True
         self._await(None)
         if self._answers_another():
@@ -191,9 +227,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.transport.write(_raw(problem))
+        if not linger:
+            self.transport.close()
+            return
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.loop.call_later(_LINGER, self.transport.close)
+        self._open_connections.waits(self)
+        self.loop.call_later(linger, self.transport.close)
 
     def _answers_another(self) -> bool:
         """Whether an earlier request than the one that is being received is being answered."""
@@ -202,14 +242,24 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._part != "body" and self.cycle is not None and not self.cycle.response_complete
 
 
-def _head_too_large() -> Problem:
+def _head_too_large(limits: HttpLimits) -> Problem:
     return Problem(
         431,
         "head_too_large",
-        f"A request's line and headers have at most {HEAD_LIMIT} bytes and {FIELD_LIMIT} headers: send"
-        f" fewer.",
-        bytes_limit=HEAD_LIMIT,
-        fields_limit=FIELD_LIMIT,
+        f"A request's line and headers have at most {limits.head_bytes} bytes and {limits.head_fields}"
+        f" headers: send fewer.",
+        bytes_limit=limits.head_bytes,
+        fields_limit=limits.head_fields,
+    )
+
+
+def _unreadable() -> Problem:
+    return Problem(400, "malformed_request", "The request can't be read as HTTP/1.1.")
+
+
+def _too_many_connections() -> Problem:
+    return unavailable(
+        "There are too many connections at the moment: connect again later.", code="too_many_connections"
     )
 
 
@@ -224,11 +274,9 @@ def _raw(problem: Problem) -> bytes:
     """The whole response, for a request that reached no application."""
     correlation_id = str(new_id())
     response = problem.response({"type": "http", "path": "", "correlation_id": correlation_id})
-    headers: Sequence[tuple[bytes, bytes]] = [
-        *response.raw_headers,
-        (b"x-correlation-id", correlation_id.encode()),
-        (b"connection", b"close"),
-    ]
+    headers: Sequence[tuple[bytes, bytes]] = guarded(
+        response.raw_headers, (b"x-correlation-id", correlation_id.encode()), (b"connection", b"close")
+    )
     status = HTTPStatus(problem.status_code)
     lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
     lines += [name + b": " + value for name, value in headers]

@@ -4,18 +4,28 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
+from functools import partial
+from typing import Final, cast
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from millrace.http.connections import Connections
 from millrace.http.health import HealthEndpoints, Report, health_only
+from millrace.http.limits import HttpLimits
 from millrace.http.protocol import BoundedProtocol
+from millrace.runtime.open_files import allow_open_files
 from millrace.runtime.worker import Health, Role
+from millrace.telemetry.logging import get_logger
 from millrace.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
 
 # Seconds that requests in flight have after a stop; the process has 10 in all.
 GRACE = 5
+# Open files that a process needs for everything but its HTTP connections: databases, Kafka, gRPC, libraries.
+_OTHER_FILES: Final = 200
 
 
 class _Server(uvicorn.Server):
@@ -41,6 +51,7 @@ class HttpServer:
         port: int,
         role: Role | None = Role.HTTP,
         metrics: Metrics | None = None,
+        limits: HttpLimits | None = None,
     ) -> None:
         self.role = role
         self.metrics = metrics or Metrics()
@@ -48,7 +59,9 @@ class HttpServer:
         self._app = app
         self._address = (host, port)
         self._endpoints = HealthEndpoints(app or health_only, dict, self.metrics)
-        self._server = _Server(_config(self._endpoints))
+        self._limits = limits or HttpLimits()
+        self._connections = Connections(self._limits.connections)
+        self._server = _Server(_config(self._endpoints, self._limits, self._connections))
         self._finished = asyncio.Event()
 
     @property
@@ -62,6 +75,7 @@ class HttpServer:
 
     async def run(self) -> None:
         """Serve until stopped."""
+        self._connections.most = _possible(self._limits.connections)
         try:
             await self._server.serve(sockets=[_bind(*self._address)])
         finally:
@@ -81,10 +95,11 @@ class HttpServer:
         return Health(ready=self._server.started, detail="", needed=True)
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def _config(app: ASGIApp, limits: HttpLimits, connections: Connections) -> uvicorn.Config:
+    protocol = partial(BoundedProtocol, limits=limits, open_connections=connections)
     return uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=cast(type[asyncio.Protocol], protocol),  # it is only called
         ws="none",
         lifespan="off",
         log_config=None,
@@ -95,6 +110,14 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         timeout_keep_alive=65,
         timeout_graceful_shutdown=GRACE,
     )
+
+
+def _possible(connections: int) -> int:
+    """As many of these connections as the process may have open files for."""
+    possible = allow_open_files(connections + _OTHER_FILES) - _OTHER_FILES
+    if possible < connections:
+        log.warning("fewer connections than set: raise `ulimit -n`", set=connections, possible=possible)
+    return max(1, min(connections, possible))
 
 
 def _bind(host: str, port: int) -> socket.socket:

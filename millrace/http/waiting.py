@@ -8,19 +8,20 @@ as much as one.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from fastapi import Depends, Query, Request
 
 from millrace.domain.errors import MillraceError
 from millrace.http.openapi import Header, reads
-from millrace.http.problems import unavailable
+from millrace.http.problems import too_many, unavailable
+from millrace.http.requester import requester_of
+from millrace.http.waits import TooManyWaiters, TooManyWaitsOfOne, Waits
 
 LONGEST_WAIT = 30.0
 DEFAULT_WAIT = 2.0
-MOST_WAITERS: Final = 2_000  # for one read model in one process
 # Also look without a signal: the change may be another process's.
 _LOOK_AGAIN = 0.1
 
@@ -55,16 +56,17 @@ class ClientHungUp(MillraceError):
     """The client closed the connection while its request waited: nobody reads an answer."""
 
 
-class TooManyWaiters(MillraceError):
-    """Nobody else can wait at the moment."""
-
-
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long one request waits: `seconds`, but not beyond its client or its process."""
 
     request: Request
     seconds: float
+
+    def counted(self) -> AbstractContextManager[None]:
+        """Counts the request among those that wait. Raises TooManyWaiters, TooManyWaitsOfOne."""
+        waits: Waits = self.request.app.state.waits
+        return waits.one_of(requester_of(self.request.scope))
 
     async def wait_for(self, reached: asyncio.Future[None]) -> None:
         """Return when `reached` is done, or no longer waited for. Raises ClientHungUp, and what `reached`
@@ -102,14 +104,13 @@ class Waiters(Generic[K]):
         self,
         versions: Callable[[Collection[K]], Awaitable[Mapping[K, int]]],
         signal: Signal,
-        *,
-        most: int = MOST_WAITERS,
     ) -> None:
         self._versions = versions
         self._signal = signal
-        self._most = most
         self._waiting: dict[asyncio.Future[None], tuple[K, int]] = {}
+        self._joined: dict[asyncio.Future[None], tuple[K, int]] = {}  # since the last look for them
         self._looking: asyncio.Task[None] | None = None
+        self._greeting: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         """How many wait."""
@@ -118,51 +119,57 @@ class Waiters(Generic[K]):
     async def until(self, key: K, version: int, patience: Patience) -> None:
         """Return when the read model shows `version` of `key`, or when nothing is waited for any longer.
 
-        Raises TooManyWaiters, ClientHungUp, and what the look raised.
+        Raises TooManyWaiters, TooManyWaitsOfOne, ClientHungUp, and what the look raised.
         """
-        if len(self._waiting) >= self._most:
-            raise TooManyWaiters
-        with self._joined(key, version) as reached:
-            # One look of its own, after joining: a change before it is seen here, a change after it by all.
-            if (await self._versions([key])).get(key, 0) < version:
-                await patience.wait_for(reached)
+        with patience.counted(), self._join(key, version) as reached:
+            await patience.wait_for(reached)
 
     @contextmanager
-    def _joined(self, key: K, version: int) -> Iterator[asyncio.Future[None]]:
+    def _join(self, key: K, version: int) -> Iterator[asyncio.Future[None]]:
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[reached] = (key, version)
+        self._waiting[reached] = self._joined[reached] = (key, version)
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look_for_all(), name="waiters")
+        if self._greeting is None or self._greeting.done():
+            self._greeting = asyncio.create_task(self._look_for_joined(), name="new waiters")
         try:
             yield reached
         finally:
             self._waiting.pop(reached, None)
+            self._joined.pop(reached, None)
             if not reached.cancel():
                 reached.exception()  # retrieved, even if the client hung up meanwhile
 
+    async def _look_for_joined(self) -> None:
+        """One look for all who joined during the last one: a change before it is seen here, a change after it
+        by _look_for_all."""
+        while self._joined:
+            joined, self._joined = self._joined, {}
+            await self._look(joined)
+
     async def _look_for_all(self) -> None:
         loop = asyncio.get_running_loop()
-        seen = self._signal.generation  # who has just joined looks by itself
+        seen = self._signal.generation  # who has just joined is looked for apart
         while self._waiting:
             await self._signal.wait(_LOOK_AGAIN, since=seen)
             seen = self._signal.generation  # taken before the look, so that a change during it is not lost
             began = loop.time()
-            try:
-                self._tell(await self._versions({key for key, _ in self._waiting.values()}))
-            except Exception as error:  # noqa: BLE001 - raised again by each that waits
-                self._fail(error)
+            await self._look(self._waiting)
             # Half of the time at most goes into looking, however many changes and waiters there are.
             await asyncio.sleep(loop.time() - began)
 
-    def _tell(self, shown: Mapping[K, int]) -> None:
-        for reached, (key, version) in self._waiting.items():
+    async def _look(self, waiting: Mapping[asyncio.Future[None], tuple[K, int]]) -> None:
+        """One look for all of these."""
+        try:
+            shown = await self._versions({key for key, _ in waiting.values()})
+        except Exception as error:  # noqa: BLE001 - raised again by each that waits
+            for reached in waiting:
+                if not reached.done():
+                    reached.set_exception(error)
+            return
+        for reached, (key, version) in waiting.items():
             if shown.get(key, 0) >= version and not reached.done():
                 reached.set_result(None)
-
-    def _fail(self, error: Exception) -> None:
-        for reached in self._waiting:
-            if not reached.done():
-                reached.set_exception(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +204,10 @@ class ReadAfter:
             except TooManyWaiters:
                 detail = "Too many requests are waiting here at the moment: ask again later, or with wait=0."
                 raise unavailable(detail, code="too_many_waiting") from None
+            except TooManyWaitsOfOne:
+                most = self.patience.request.app.state.waits.most_of_one
+                detail = f"{most} of your requests are waiting already: ask again later, or with wait=0."
+                raise too_many(detail, code="too_many_waits", limit=most) from None
             row = await read()
         reached = 0 if row is None else row.version
         if reached < wanted:
@@ -229,10 +240,10 @@ class WaitPreference:
 
     async def until(self, waiters: Waiters[K], key: K, version: int) -> bool:
         """Wait for `version` of `key`. Returns whether the preference was followed: not if too many wait
-        already."""
+        already, of this actor or in all."""
         try:
             await waiters.until(key, version, self.patience)
-        except TooManyWaiters:
+        except (TooManyWaiters, TooManyWaitsOfOne):
             return False
         return True
 

@@ -91,7 +91,13 @@ def _selected(workers: Sequence[Worker], settings: ServiceSettings) -> Sequence[
     server = next((worker for worker in workers if isinstance(worker, HttpServer)), None)
     metrics = server.metrics if server is not None else Metrics()
     if server not in selected:  # the health paths and /metrics are always served
-        server = HttpServer(None, host=settings.http_host, port=settings.http_port, metrics=metrics)
+        server = HttpServer(
+            None,
+            host=settings.http_host,
+            port=settings.http_port,
+            metrics=metrics,
+            limits=settings.http_limits,
+        )
         selected.append(server)
     watch_workers(metrics, selected)
     server.show(lambda: {worker.name: worker.health() for worker in selected})

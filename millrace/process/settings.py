@@ -18,6 +18,7 @@ from pydantic_settings import SettingsError as SettingsSourceError
 
 from millrace.domain.errors import MillraceError
 from millrace.kafka.record import FORMAT_2, RecordFormat
+from millrace.process.http_settings import HttpSettings, Port, split
 from millrace.runtime.worker import Role
 
 T = TypeVar("T", bound=BaseSettings)
@@ -54,12 +55,6 @@ def _grpc_target(value: str) -> str:
     return value
 
 
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -84,11 +79,10 @@ def _schema_base_uri(value: str) -> str:
 DatabaseUrl = Annotated[str, AfterValidator(_database_url), Field(repr=False)]
 BootstrapServers = Annotated[str, AfterValidator(_bootstrap_servers)]
 GrpcTarget = Annotated[str, AfterValidator(_grpc_target)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Roles = Annotated[frozenset[Role], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+Roles = Annotated[frozenset[Role], NoDecode, BeforeValidator(split), Field(min_length=1)]
 
 
-class ServiceSettings(BaseSettings):
+class ServiceSettings(HttpSettings):
     """What every service is told. A service subclasses it with its prefix, its ports and its own settings:
 
     class OrderSettings(ServiceSettings):
@@ -100,8 +94,6 @@ class ServiceSettings(BaseSettings):
 
     database_url: DatabaseUrl = Field(description="the service's own Postgres, by its service login")
     kafka_bootstrap_servers: BootstrapServers = "127.0.0.1:9092"
-    http_host: str = "127.0.0.1"
-    http_port: Port = 8000
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 9000
     roles: Roles = frozenset(Role)

@@ -154,9 +154,7 @@ async def _entered(
     """With clients of both doors, which the stack closes before the service."""
     address = f"{opened.run.settings.grpc_host}:{opened.grpc.port}"
     channel = await stack.enter_async_context(open_channel(address, timeout=_CALL))
-    client = httpx.AsyncClient(
-        transport=httpx.ASGITransport(opened.http.asgi), base_url=f"http://{service.name}"
-    )
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(opened.http.asgi), base_url="http://localhost")
     return ServiceInTest(
         definition=service.definition,
         run=opened.run,

@@ -199,7 +199,7 @@ async def test_what_only_the_new_version_has_is_unavailable_until_it_is_there(ki
             return await read(pool, "SELECT nonsense FROM sums")
 
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://sums") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             async with running([new]):
                 await asyncio.wait_for(model.held.wait(), 20)
                 answer = await http.get("/events")

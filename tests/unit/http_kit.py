@@ -51,11 +51,10 @@ class Thing:
     version: int = 0
     reads: int = 0
     wakeup: Wakeup = field(default_factory=Wakeup)
-    most_waiters: int = 2_000
     fault: Exception | None = None
 
     def __post_init__(self) -> None:
-        self.waiters = Waiters(self.versions, self.wakeup, most=self.most_waiters)
+        self.waiters = Waiters(self.versions, self.wakeup)
 
     async def versions(self, names: Collection[str]) -> dict[str, int]:
         """A look at the read model, for everybody who waits."""
@@ -173,7 +172,7 @@ async def client(shown: Thing | None = None, **options: Any) -> AsyncIterator[ht
     """A client of the app; no network."""
     app = create_app("Test", router, refusals={"order_not_found": 404}, **options)
     app.state.thing = shown or Thing()
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
         yield http
 
 

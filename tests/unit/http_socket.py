@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from infra.local.ports import free_ports
 from millrace.http.app import create_app
+from millrace.http.limits import HttpLimits
 from millrace.http.server import HttpServer
 from millrace.telemetry.metrics import Metrics
 from tests.support import eventually
@@ -61,7 +62,7 @@ class Peer:
 
     async def get(self, path: str) -> Answer:
         """The response to a GET."""
-        await self.send(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")
+        await self.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
         return await self.answer()
 
     async def closed(self, within: float = 10) -> bool:
@@ -75,12 +76,14 @@ class Peer:
 
 
 @asynccontextmanager
-async def serving(shown: Thing | None = None, metrics: Metrics | None = None) -> AsyncIterator[int]:
+async def serving(
+    shown: Thing | None = None, metrics: Metrics | None = None, limits: HttpLimits | None = None
+) -> AsyncIterator[int]:
     """The app on a port of its own."""
-    app = create_app("Test", router, refusals={"order_not_found": 404}, metrics=metrics)
+    app = create_app("Test", router, refusals={"order_not_found": 404}, limits=limits, metrics=metrics)
     app.state.thing = shown or Thing()
     (port,) = free_ports(1)
-    server = HttpServer(app, host=HOST, port=port)
+    server = HttpServer(app, host=HOST, port=port, limits=limits)
     running = asyncio.create_task(server.run())
     try:
         await eventually(lambda: server.health().ready, what="it listens")

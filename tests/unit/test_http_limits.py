@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from millrace.http.protocol import FIELD_LIMIT, HEAD_LIMIT, BoundedProtocol
+from millrace.http.limits import HttpLimits
+from millrace.http.protocol import BoundedProtocol
 from tests.unit.http_kit import CUSTOMER, Thing
 from tests.unit.http_socket import HOST, Answer, Peer, serving
 
+LIMITS = HttpLimits()
+HASTY = HttpLimits(head_timeout=0.2, body_timeout=0.2, read_timeout=0.2)
 MEGABYTE = b"x" * 1_000_000
-HELLO = "GET /who HTTP/1.1\r\nHost: test\r\n"
+HELLO = "GET /who HTTP/1.1\r\nHost: localhost\r\n"
 PLACE = (
-    f"POST /orders HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nIdempotency-Key:"
+    f"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nIdempotency-Key:"
     f" k\r\nX-Customer-Id: {CUSTOMER['X-Customer-Id']}\r\n"
 )
 ORDER = '{"lines":[{"sku":"TEA-1","quantity":2}]}'
@@ -26,11 +29,10 @@ async def port() -> AsyncIterator[int]:
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server waits for no part of a request for longer than 0.2 s."""
-    monkeypatch.setattr(BoundedProtocol, "head_timeout", 0.2)
-    monkeypatch.setattr(BoundedProtocol, "body_timeout", 0.2)
-    monkeypatch.setattr(BoundedProtocol, "read_timeout", 0.2)
+async def hasty() -> AsyncIterator[int]:
+    """The port of a server that waits for no part of a request for longer than 0.2 s."""
+    async with serving(limits=HASTY) as port:
+        yield port
 
 
 def refused(answer: Answer, status: int, code: str) -> None:
@@ -61,20 +63,22 @@ async def test_a_head_of_ninety_megabytes_is_refused_at_once(port: int, begin: s
 
 async def test_a_head_of_many_short_headers_is_refused(port: int) -> None:
     peer = await Peer.connect(port)
-    await peer.send(HELLO, "A: b\r\n" * FIELD_LIMIT, "\r\n")
+    await peer.send(HELLO, "A: b\r\n" * LIMITS.head_fields, "\r\n")
     refused(await peer.answer(), 431, "head_too_large")
 
 
 async def test_a_head_within_the_limits_is_accepted(port: int) -> None:
     peer = await Peer.connect(port)
-    await peer.send(HELLO, "A: b\r\n" * (FIELD_LIMIT - 2), "C: ", "x" * (HEAD_LIMIT - 1000), "\r\n\r\n")
+    await peer.send(
+        HELLO, "A: b\r\n" * (LIMITS.head_fields - 2), "C: ", "x" * (LIMITS.head_bytes - 1000), "\r\n\r\n"
+    )
     assert (await peer.answer()).status == 200
 
 
 async def test_the_limits_count_for_one_request_not_for_a_connection(port: int) -> None:
     peer = await Peer.connect(port)
     for _ in range(3):
-        await peer.send(HELLO, "C: ", "x" * (HEAD_LIMIT // 2), "\r\n\r\n")
+        await peer.send(HELLO, "C: ", "x" * (LIMITS.head_bytes // 2), "\r\n\r\n")
         assert (await peer.answer()).status == 200
 
 
@@ -105,52 +109,46 @@ async def test_what_is_not_http_gets_a_problem_like_everything_else(port: int) -
     refused(await peer.answer(), 400, "malformed_request")
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_a_head_that_does_not_come_in_time_ends_the_connection(port: int) -> None:
-    peer = await Peer.connect(port)
+async def test_a_head_that_does_not_come_in_time_ends_the_connection(hasty: int) -> None:
+    peer = await Peer.connect(hasty)
     await peer.send(HELLO)
     refused(await peer.answer(), 408, "request_too_slow")
     assert await peer.closed()
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_a_byte_now_and_then_does_not_extend_the_time(port: int) -> None:
-    peer = await Peer.connect(port)
+async def test_a_byte_now_and_then_does_not_extend_the_time(hasty: int) -> None:
+    peer = await Peer.connect(hasty)
     await peer.send(HELLO)
     drip = asyncio.create_task(_drip(peer))
     refused(await peer.answer(), 408, "request_too_slow")
     drip.cancel()
 
 
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("begin", ["", "\r\n\r\n"], ids=["nothing", "empty lines"])
-async def test_who_connects_and_asks_nothing_is_hung_up_on(port: int, begin: str) -> None:
-    peer = await Peer.connect(port)
+async def test_who_connects_and_asks_nothing_is_hung_up_on(hasty: int, begin: str) -> None:
+    peer = await Peer.connect(hasty)
     await peer.send(begin)
     assert await peer.closed()
 
 
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("framing", ["Content-Length: 99", "Transfer-Encoding: chunked"])
-async def test_a_body_that_does_not_come_in_time_ends_the_connection(port: int, framing: str) -> None:
-    peer = await Peer.connect(port)
+async def test_a_body_that_does_not_come_in_time_ends_the_connection(hasty: int, framing: str) -> None:
+    peer = await Peer.connect(hasty)
     await peer.send(PLACE, f"{framing}\r\n\r\n")
     refused(await peer.answer(), 408, "request_too_slow")
     assert await peer.closed()
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_a_body_that_nobody_reads_keeps_no_connection(port: int) -> None:
-    peer = await Peer.connect(port)
+async def test_a_body_that_nobody_reads_keeps_no_connection(hasty: int) -> None:
+    peer = await Peer.connect(hasty)
     await peer.send(HELLO, "Content-Type: application/json\r\nContent-Length: 99\r\n\r\n")
     assert (await peer.answer()).status == 200
     assert await peer.closed()
 
 
-@pytest.mark.usefixtures("hasty")
 async def test_an_answer_may_take_longer_than_a_request() -> None:
     thing = Thing(version=1)
-    async with serving(thing) as port:
+    async with serving(thing, limits=HASTY) as port:
         peer = await Peer.connect(port)
         answer = await peer.get("/thing?min_version=2&wait=0.5")
         assert answer.json()["type"] == "/problems/not_visible_yet"
@@ -159,17 +157,15 @@ async def test_an_answer_may_take_longer_than_a_request() -> None:
         ).status == 200  # nor does a pause between requests end the connection
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_half_a_request_sent_ahead_does_not_take_the_place_of_an_answer(port: int) -> None:
-    peer = await Peer.connect(port)
-    await peer.send("GET /thing?min_version=2&wait=0.5 HTTP/1.1\r\nHost: test\r\n\r\n", HELLO)
+async def test_half_a_request_sent_ahead_does_not_take_the_place_of_an_answer(hasty: int) -> None:
+    peer = await Peer.connect(hasty)
+    await peer.send("GET /thing?min_version=2&wait=0.5 HTTP/1.1\r\nHost: localhost\r\n\r\n", HELLO)
     assert (await peer.answer()).json()["type"] == "/problems/not_visible_yet"
     assert await peer.closed()
 
 
-@pytest.mark.usefixtures("hasty")
 async def test_answers_that_nobody_reads_keep_no_connection(
-    port: int, monkeypatch: pytest.MonkeyPatch
+    hasty: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost, dropped, size = asyncio.Event(), asyncio.Event(), 0
 
@@ -177,7 +173,7 @@ async def test_answers_that_nobody_reads_keep_no_connection(
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             self.transport = transport
             transport.pause_reading()
-            transport.write(b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n" * 2000)
+            transport.write(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
 
         def data_received(self, data: bytes) -> None:
             nonlocal size
@@ -186,7 +182,7 @@ async def test_answers_that_nobody_reads_keep_no_connection(
         def connection_lost(self, exc: Exception | None) -> None:
             lost.set()
 
-    peer = await Peer.connect(port)
+    peer = await Peer.connect(hasty)
     whole = len((await peer.get("/openapi.json")).body) * 2000
     ends = BoundedProtocol.connection_lost
 
@@ -199,7 +195,7 @@ async def test_answers_that_nobody_reads_keep_no_connection(
         peer.hang_up()
         await dropped.wait()
         dropped.clear()
-        _, deaf = await asyncio.get_running_loop().create_connection(Deaf, HOST, port)
+        _, deaf = await asyncio.get_running_loop().create_connection(Deaf, HOST, hasty)
         await dropped.wait()  # although nothing was read
         deaf.transport.resume_reading()
         await lost.wait()

@@ -28,7 +28,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 @pytest.mark.parametrize("path", ["/thing", "/openapi.json", "/docs", "/livez", "/readyz", "/numbers"])
 async def test_head_is_a_get_without_a_body(peer: Peer, path: str) -> None:
     got = await peer.get(path)
-    await peer.send(f"HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n")
+    await peer.send(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
     head = await peer.answer(has_body=False)
     assert (head.status, head.headers.get("etag")) == (got.status, got.headers.get("etag"))
     assert head.headers["content-length"] == str(len(got.body))
@@ -36,13 +36,13 @@ async def test_head_is_a_get_without_a_body(peer: Peer, path: str) -> None:
 
 
 async def test_head_of_the_metrics_has_no_body_either(peer: Peer) -> None:
-    await peer.send("HEAD /metrics HTTP/1.1\r\nHost: test\r\n\r\n")
+    await peer.send("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await peer.answer(has_body=False)).status == 200
     assert (await peer.get("/who")).status == 200
 
 
 async def test_head_of_nothing_is_not_found(peer: Peer) -> None:
-    await peer.send("HEAD /nowhere HTTP/1.1\r\nHost: test\r\n\r\n")
+    await peer.send("HEAD /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await peer.answer(has_body=False)).status == 404
 
 
@@ -84,7 +84,7 @@ async def test_a_wrong_method_names_every_right_one(
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 @pytest.mark.parametrize("method", ["DELETE", "POST", "OPTIONS"])
 async def test_health_is_only_looked_at(peer: Peer, method: str, path: str) -> None:
-    await peer.send(f"{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n")
+    await peer.send(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
     answer = await peer.answer()
     assert (answer.status, answer.headers["allow"]) == (405, "get, head")
     assert answer.json()["type"] == "/problems/method_not_allowed"

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from millrace.http.limits import HttpLimits
 from tests.unit.http_kit import CUSTOMER, KEY, OPERATOR, ORDER, client, fields, problem
 
 HEADERS = {**CUSTOMER, **KEY}
@@ -110,7 +111,7 @@ async def test_every_spelling_of_json_is_understood(http: httpx.AsyncClient, con
 
 
 async def test_a_body_over_the_limit_by_its_declared_length() -> None:
-    async with client(body_limit=1000) as http:
+    async with client(limits=HttpLimits(body_bytes=1000)) as http:
         response = await http.post("/orders", content=b"x" * 1001, headers={**HEADERS, **JSON})
     assert problem(response, 413, "body_too_large")["limit"] == 1000
     assert response.headers["connection"] == "close"
@@ -121,14 +122,14 @@ async def test_a_body_over_the_limit_in_chunks_without_a_length() -> None:
         for _ in range(11):
             yield b" " * 100
 
-    async with client(body_limit=1000) as http:
+    async with client(limits=HttpLimits(body_bytes=1000)) as http:
         response = await http.post("/orders", content=chunks(), headers={**HEADERS, **JSON})
     assert "content-length" not in response.request.headers
     problem(response, 413, "body_too_large")
 
 
 async def test_a_body_of_exactly_the_limit_is_read() -> None:
-    async with client(body_limit=1000) as http:
+    async with client(limits=HttpLimits(body_bytes=1000)) as http:
         content = b'{"lines":[{"sku":"TEA-1","quantity":2}]}'.ljust(1000)
         assert (await http.post("/orders", content=content, headers={**HEADERS, **JSON})).status_code == 201
 

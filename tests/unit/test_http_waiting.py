@@ -6,13 +6,15 @@ import time
 import pytest
 from psycopg import OperationalError
 
+from millrace.http.limits import HttpLimits
 from millrace.telemetry.metrics import Metrics
 from tests.support import eventually
 from tests.unit.http_kit import Thing, client, fields, problem
 from tests.unit.http_socket import Peer, serving
 
-SETTLE = "POST /thing/settle HTTP/1.1\r\nHost: test\r\nPrefer: wait=30\r\nContent-Length: 0\r\n\r\n"
-LOOK = "GET /thing?min_version=2&wait=30 HTTP/1.1\r\nHost: test\r\n\r\n"
+SETTLE = "POST /thing/settle HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=30\r\nContent-Length: 0\r\n\r\n"
+MANY = HttpLimits(waits_per_actor=2_000)
+LOOK = "GET /thing?min_version=2&wait=30 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def test_a_version_that_is_there_is_answered_at_once() -> None:
@@ -96,7 +98,7 @@ async def test_a_wait_ends_when_the_process_drains() -> None:
 @pytest.mark.parametrize("request_text", [SETTLE, LOOK], ids=["prefer", "min_version"])
 async def test_a_client_that_hangs_up_waits_no_longer(request_text: str) -> None:
     thing = Thing(version=1)
-    async with serving(thing) as port:
+    async with serving(thing, limits=MANY) as port:
         peers = [await Peer.connect(port) for _ in range(20)]
         for peer in peers:
             await peer.send(request_text)
@@ -119,7 +121,7 @@ async def test_who_hung_up_counts_as_unanswered_not_as_an_error() -> None:
 
 async def test_a_thousand_waiters_share_one_look() -> None:
     thing = Thing(version=1)
-    async with client(thing) as http:
+    async with client(thing, limits=MANY) as http:
         asking = [asyncio.create_task(http.get("/thing?min_version=2&wait=30")) for _ in range(1000)]
         await eventually(lambda: len(thing.waiters) == 1000, what="everybody waits")
         looks, began = thing.reads, time.monotonic()
@@ -154,8 +156,8 @@ async def test_a_look_that_fails_fails_those_who_wait_and_nobody_after_them() ->
 
 
 async def test_beyond_the_bound_a_read_is_refused_and_a_preference_not_followed() -> None:
-    thing = Thing(version=1, most_waiters=1)
-    async with client(thing) as http:
+    thing = Thing(version=1)
+    async with client(thing, limits=HttpLimits(waits=1)) as http:
         first = asyncio.create_task(http.get("/thing?min_version=2&wait=30"))
         await eventually(lambda: len(thing.waiters), what="the first waits")
         second = await http.get("/thing?min_version=2&wait=30")

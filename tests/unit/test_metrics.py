@@ -16,6 +16,7 @@ from infra.topology import SERVICES
 from millrace.application.snapshots import Snapshots
 from millrace.http.app import create_app
 from millrace.http.health import HealthEndpoints, health_only
+from millrace.http.limits import HttpLimits
 from millrace.kafka.topics import Topic
 from millrace.process.metrics import EventLoopLag, process_metrics, watch_workers
 from millrace.relay import Relay
@@ -56,7 +57,7 @@ async def door(metrics: Metrics, **options: Any) -> AsyncIterator[httpx.AsyncCli
     app = create_app("Test", router, metrics=metrics, **options)
     app.state.thing = Thing()
     transport = httpx.ASGITransport(HealthEndpoints(app, dict, metrics))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         yield http
 
 
@@ -98,7 +99,7 @@ async def test_a_request_is_counted_by_the_class_of_its_status(
 
 async def test_a_body_that_is_refused_before_routing_is_counted_too() -> None:
     metrics = Metrics()
-    async with door(metrics, body_limit=10) as http:
+    async with door(metrics, limits=HttpLimits(body_bytes=10)) as http:
         await http.post("/orders", json=ORDER, headers={**CUSTOMER, **KEY})
 
     assert labels_of(metrics, HTTP_COUNT) == [{"method": "POST", "route": "unmatched", "status": "4xx"}]
@@ -163,7 +164,7 @@ async def test_the_page_has_the_format_that_is_asked_for(accept: str, content_ty
 async def test_a_process_without_routes_has_the_page_too() -> None:
     metrics = process_metrics("test-service")
     transport = httpx.ASGITransport(HealthEndpoints(health_only, dict, metrics))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         page = await http.get("/metrics")
 
     assert "millrace_build_info{" in page.text

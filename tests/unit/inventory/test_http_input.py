@@ -15,7 +15,7 @@ EURO = {"amount": 450, "currency": "EUR"}
 async def send(method: str, path: str, body: dict[str, Any]) -> httpx.Response:
     """A request by an operator to an app that has no store: what isn't refused fails the test."""
     transport = httpx.ASGITransport(service.http_app(cast(InventoryResources, None)))
-    async with httpx.AsyncClient(transport=transport, base_url="http://inventory") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         return await http.request(method, path, json=body, headers=OPERATOR)
 
 
