@@ -9,9 +9,9 @@ from pydantic import BaseModel
 
 from millrace.application.commands import CommandContext, IdempotencyKey
 from millrace.http.actor import Actor
-from millrace.http.idempotency import HEADER, fingerprint, parse_key, require_key
+from millrace.http.idempotency import HEADER, PATTERN, fingerprint, parse_key, require_key
 from millrace.http.openapi import Header, reads
-from millrace.http.preconditions import parse_if_match
+from millrace.http.preconditions import TAG_PATTERN, parse_if_match
 from millrace.http.problems import FieldError, Problem
 from millrace.http.routing import canonical_path
 from millrace.http.tracing import traceparent
@@ -48,13 +48,13 @@ class CommandRequest:
         return IdempotencyKey(f"{actor or ''} {route}", self.key, fingerprint(canonical_path(scope), body))
 
 
-@reads(Header(HEADER, _KEY_DOC), Header("If-Match", _MATCH_DOC))
+@reads(Header(HEADER, _KEY_DOC, pattern=PATTERN), Header("If-Match", _MATCH_DOC, pattern=TAG_PATTERN))
 async def command_request(request: Request) -> CommandRequest:
     """For a command on something that exists: the key is optional, If-Match is honoured."""
     return CommandRequest(request, parse_key(request.headers), parse_if_match(request.headers))
 
 
-@reads(Header(HEADER, _KEY_DOC))
+@reads(Header(HEADER, _KEY_DOC, pattern=PATTERN))
 async def creating_request(request: Request) -> CommandRequest:
     """For a command that creates: the key is optional, and no If-Match can hold (412)."""
     if "if-match" in request.headers:
@@ -62,7 +62,7 @@ async def creating_request(request: Request) -> CommandRequest:
     return CommandRequest(request, parse_key(request.headers), None)
 
 
-@reads(Header(HEADER, _KEY_DOC, required=True))
+@reads(Header(HEADER, _KEY_DOC, required=True, pattern=PATTERN))
 async def keyed_request(request: Request) -> CommandRequest:
     """For a command that creates and must not be doubled: the key is required (400)."""
     creating = await creating_request(request)

@@ -94,7 +94,11 @@ def _invalid_request(raised: Sequence[Any]) -> Problem:
     if raised and raised[0]["type"] == "json_invalid":
         position, reason = raised[0]["loc"][-1], raised[0].get("ctx", {}).get("error", "")
         return malformed_json(f"not JSON at character {position}: {reason}")
-    errors = [FieldError(field_name(item["loc"]), item["msg"], _remedy(item)) for item in raised]
+    errors = [
+        # Pydantic's own words in front of the message of a validator of ours.
+        FieldError(field_name(item["loc"]), item["msg"].removeprefix("Value error, "), _remedy(item))
+        for item in raised
+    ]
     detail = "; ".join(f"{error.field}: {error.message}" for error in errors[:3])
     return Problem(422, "invalid_request", detail, errors=errors)
 

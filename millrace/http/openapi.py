@@ -21,12 +21,14 @@ _ATTRIBUTE = "__documented_headers__"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header that a dependency reads. `identifies`: it says who asks, and becomes a security scheme."""
+    """A header that a dependency reads. `identifies`: it says who asks, and becomes a security scheme.
+    `pattern`: which values can be right; it describes and checks nothing."""
 
     name: str
     description: str
     required: bool = False
     identifies: str | None = None
+    pattern: str | None = None
 
 
 def reads(*headers: Header) -> Callable[[F], F]:
@@ -90,8 +92,9 @@ def _headers(dependant: Dependant) -> Iterator[Header]:
 def _add_headers(operation: dict[str, Any], headers: Sequence[Header]) -> None:
     for header in headers:
         described = {"name": header.name, "in": "header", "required": header.required}
+        schema = {"type": "string", **({"pattern": header.pattern} if header.pattern else {})}
         operation.setdefault("parameters", []).append(
-            {**described, "description": header.description, "schema": {"type": "string"}}
+            {**described, "description": header.description, "schema": schema}
         )
 
 

@@ -14,6 +14,8 @@ from millrace.http.problems import bad_field
 
 T = TypeVar("T")
 
+_PATTERN = "^W[A-Za-z0-9_-]+$"  # as encode_cursor writes it; for the description, decode_cursor decides
+
 BigInt = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 
@@ -49,7 +51,12 @@ def page(key: TypeAdapter[T], *, default: int = 20, maximum: int = 100) -> Calla
     async def read_page(
         limit: Annotated[int, Query(ge=1, le=maximum, description="rows in a page")] = default,
         cursor: Annotated[
-            str | None, Query(max_length=1024, description="next_cursor of the page before")
+            str | None,
+            Query(
+                max_length=1024,
+                description="next_cursor of the page before",
+                json_schema_extra={"pattern": _PATTERN},
+            ),
         ] = None,
     ) -> Page[T]:
         return Page(limit, None if cursor is None else decode_cursor(cursor, key))

@@ -6,6 +6,9 @@ from starlette.datastructures import Headers
 
 from millrace.http.problems import bad_field
 
+TAG_PATTERN = r'^(\*|"[1-9][0-9]{0,8}")$'
+"""Of If-Match."""
+
 _TAG = re.compile(r'"([1-9][0-9]{0,8})"')
 
 

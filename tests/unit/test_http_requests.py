@@ -1,5 +1,6 @@
 """What routes are told of a request: who asks, idempotency, preconditions, correlation, pages."""
 
+import re
 from collections.abc import AsyncIterator
 from hashlib import sha256
 
@@ -8,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from millrace.http.idempotency import fingerprint
+from millrace.http.preconditions import etag
 from tests.unit.http_kit import CUSTOMER, KEY, OPERATOR, ORDER, client, fields, problem
 
 CANCEL = "/orders/0199a5f0-7c3e-7d52-9f61-3a0b5d1c7e42/cancel"
@@ -234,7 +236,28 @@ async def test_the_description_names_headers_and_problems(http: httpx.AsyncClien
     place = document["paths"]["/orders"]["post"]
     headers = {each["name"]: each["required"] for each in place["parameters"] if each["in"] == "header"}
     assert headers == {"Idempotency-Key": True}
+    assert {each["name"]: each["schema"].get("pattern") for each in place["parameters"]} == {
+        "Idempotency-Key": "^[!#-~][!-~]{0,254}$"
+    }
     assert place["security"] == [{"customer": []}]
     assert document["components"]["securitySchemes"]["customer"]["name"] == "X-Customer-Id"
     assert "application/problem+json" in place["responses"]["default"]["content"]
     assert "422" not in place["responses"]
+
+
+async def test_the_description_says_what_a_cursor_and_an_etag_look_like(http: httpx.AsyncClient) -> None:
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    (cursor,) = [each for each in paths["/numbers"]["get"]["parameters"] if each["name"] == "cursor"]
+    cancel = paths["/orders/{order_id}/cancel"]["post"]
+    (if_match,) = [each for each in cancel["parameters"] if each["name"] == "If-Match"]
+    answered = (await http.get("/numbers")).json()["next_cursor"]
+    assert re.search(cursor["schema"]["pattern"], answered)
+    assert re.search(if_match["schema"]["pattern"], etag(3))
+    assert not re.search(if_match["schema"]["pattern"], "3")
+
+
+async def test_a_validators_message_stands_without_its_librarys_words(http: httpx.AsyncClient) -> None:
+    body = {"lines": [{"sku": "TEA\u202e", "quantity": 1}]}
+    response = await http.post("/orders", json=body, headers={**CUSTOMER, **KEY})
+    (error,) = problem(response, 422, "invalid_request")["errors"]
+    assert error["message"].startswith("U+202E")
