@@ -7,6 +7,8 @@ import logging
 import signal
 import sys
 from collections.abc import Generator
+from functools import partial
+from typing import cast
 
 import uvicorn
 
@@ -18,6 +20,8 @@ from board.history import History
 from board.requests import Requests
 from board.settings import BoardSettings, board_settings
 from board.watch import Watch
+from millrace.http.connections import Connections
+from millrace.http.limits import HttpLimits
 from millrace.http.protocol import BoundedProtocol
 from millrace.manifest import ManifestError
 from millrace.process.settings import SettingsError, load
@@ -74,12 +78,14 @@ class _Server(uvicorn.Server):
 
 
 def _server(app: object, settings: BoardSettings) -> uvicorn.Server:
+    limits = HttpLimits()
+    protocol = partial(BoundedProtocol, limits=limits, open_connections=Connections(limits.connections))
     server = _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]
             host=settings.http_host,
             port=settings.http_port,
-            http=BoundedProtocol,
+            http=cast(type[asyncio.Protocol], protocol),  # it is only called
             ws="none",
             log_config=None,
             access_log=False,
