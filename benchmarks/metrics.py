@@ -72,7 +72,7 @@ def used_service() -> Metrics:
         for status in (200, 400, 500):
             http.answered("GET", f"/route/{route}", status, 0.01)
     for code in ("OK", "NOT_FOUND", "UNAVAILABLE"):
-        grpc.ended("/millrace.orders.v1.Orders/GetOrder", code, 0.01)
+        grpc.ended("/millrace.users.v1.Users/GetContact", code, 0.01)
     AppendMetrics(metrics).committed(10, 0.002)
     RelayMetrics(metrics, "orders.events").acknowledged(10, 0.002)
     return metrics

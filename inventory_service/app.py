@@ -23,6 +23,7 @@ from millrace import Http, Runtime, Service, StreamKind, Subscription
 from millrace.http.waiting import Waiters
 from schemas.events.inventory import INVENTORY_EVENTS
 from schemas.events.orders import ORDER_EVENTS
+from schemas.grpc.callers import CALLERS
 from schemas.grpc.inventory_pb2_grpc import add_InventoryServicer_to_server
 from schemas.topics import INVENTORY, ORDERS
 
@@ -33,8 +34,7 @@ service: Service[InventorySettings, InventoryResources] = Service(
     events=INVENTORY_EVENTS,
     streams=[
         StreamKind("product-", PRODUCT, PRODUCT_POLICY, command_of=product_command_of),
-        # Three events at most: no snapshots.
-        StreamKind("reservation-", RESERVATION, command_of=reservation_command_of),
+        StreamKind("reservation-", RESERVATION, command_of=reservation_command_of),  # too short for snapshots
     ],
     read_models=[Stock()],
     # An order can have a hundred lines, an event each, and operators' commands wait for the append.
@@ -54,7 +54,7 @@ async def resources(run: Runtime[InventorySettings]) -> AsyncIterator[InventoryR
     yield InventoryResources(commands, queries, run.store, Waiters(queries.versions, run.projected(Stock)))
 
 
-@service.grpc
+@service.grpc(CALLERS)
 def servicers(server: grpc.aio.Server, resources: InventoryResources) -> None:
     """The gRPC door."""
     add_InventoryServicer_to_server(InventoryServicer(resources.queries, resources.store), server)

@@ -12,7 +12,7 @@ from millrace import EventStore
 from millrace.rpc.errors import invalid_argument
 from schemas.grpc import inventory_pb2, inventory_pb2_grpc
 
-MAX_SKUS: Final = 500
+MAX_SKUS: Final = 100  # lines of an order
 _SKU: Final = re.compile(SKU_PATTERN)
 
 
@@ -27,7 +27,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServicer):
         request: inventory_pb2.GetAvailabilityRequest,
         _context: grpc.aio.ServicerContext[Any, Any],
     ) -> inventory_pb2.GetAvailabilityResponse:
-        """Price and availability of 1 to 500 SKUs; those that nobody listed are absent from the answer."""
+        """Price and availability of 1 to 100 SKUs; those that nobody listed are absent from the answer."""
         if not 1 <= len(request.skus) <= MAX_SKUS:
             raise invalid_argument("skus", f"name 1 to {MAX_SKUS} SKUs, not {len(request.skus)}")
         # What can't be a SKU was never listed; it might hold what Postgres can't (NUL), so it isn't asked
@@ -40,7 +40,6 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServicer):
 def _product(row: ProductRow) -> inventory_pb2.Product:
     return inventory_pb2.Product(
         sku=row.sku,
-        name=row.name,
         price_amount=row.price_amount,
         currency=row.currency,
         available=row.available,

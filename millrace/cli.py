@@ -25,9 +25,11 @@ from millrace.process.settings import (
     ServiceSettings,
     SettingsError,
     load,
+    require_tls,
     with_prefix,
 )
 from millrace.process.tracing import wanted
+from millrace.rpc.callers import UndeclaredMethod
 from millrace.runtime.errors import first_line
 from millrace.runtime.terminal import echo
 from millrace.runtime.worker import Worker
@@ -74,10 +76,14 @@ def _add_serve(
         """Run until SIGTERM, then drain within 10 seconds."""
         try:
             loaded = load(settings, roles=roles)
+            require_tls(loaded, name.removesuffix("-service"))
             wanted(os.environ)
+            code = run_service(name, lambda: service(loaded), loaded)
         except SettingsError as error:
             raise misconfigured(error) from None
-        raise typer.Exit(run_service(name, lambda: service(loaded), loaded))
+        except UndeclaredMethod as error:
+            raise misconfigured(SettingsError([str(error)])) from None
+        raise typer.Exit(code)
 
 
 def _add_migrate(app: typer.Typer, definition: ServiceDefinition, prefix: str) -> None:

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import grpc
 import typer
@@ -44,13 +44,19 @@ from millrace.read_models.projector import Projector
 from millrace.read_models.reading import open_reading_pool
 from millrace.rebuild.build_first import BuildFirst
 from millrace.relay import Relay
+from millrace.rpc.callers import Callers
+from millrace.rpc.channel import open_channel
 from millrace.rpc.server import GrpcServer
 from millrace.runtime.worker import Worker
 from millrace.store import EventStore
 from millrace.telemetry.metrics import Metrics
+from millrace.tls.identity import Identity
+from millrace.tls.watch import CertificateWatch
 
 S = TypeVar("S", bound=ServiceSettings)
 R = TypeVar("R")
+Servicers: TypeAlias = Callable[[grpc.aio.Server, R], None]
+"""Adds the servicers of a service with resources R to its gRPC server."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ class Runtime(Generic[S]):
     """What a running service has. `pool` may write, `reading` only reads, within deadlines."""
 
     settings: S
+    identity: Identity
+    """Who it is to other services."""
     pool: Pool
     reading: Pool
     store: EventStore
@@ -76,6 +84,15 @@ class Runtime(Generic[S]):
     metrics: Metrics
     projectors: Mapping[str, Projector]
     """Of the read models that the service's own store feeds, by name."""
+
+    def channel_to(
+        self, service: str, target: str, *, timeout: float
+    ) -> AbstractAsyncContextManager[grpc.aio.Channel]:
+        """A channel to another service at host:port, which sees the certificate of this one. Calls without a
+        timeout get `timeout` seconds."""
+        return open_channel(
+            target, service=service, identity=self.identity, timeout=timeout, metrics=self.metrics
+        )
 
     def projected(self, model: type[ReadModel]) -> Wakeup:
         """Notified after each batch of that read model."""
@@ -95,12 +112,13 @@ class Opened(Generic[S, R]):
     local: Sequence[Worker]
     """What needs no Kafka: the probe of the database, the projectors, the service's own workers."""
     http: HttpServer
-    grpc: GrpcServer
+    grpc: GrpcServer | None
+    """None: nobody asks it anything."""
 
     @property
     def workers(self) -> list[Worker]:
         """Those of all roles."""
-        return [*self.path, *self.local, self.http, self.grpc]
+        return [*self.path, *self.local, self.http, *([self.grpc] if self.grpc else [])]
 
 
 class Service(Generic[S, R]):
@@ -135,7 +153,8 @@ class Service(Generic[S, R]):
         self._invariants = invariants
         self._releases = releases
         self._resources: Callable[[Runtime[S]], AbstractAsyncContextManager[R]] | None = None
-        self._servicers: Callable[[grpc.aio.Server, R], None] = lambda _server, _resources: None
+        self._servicers: Servicers[R] | None = None
+        self._callers: Callers = {}
         self._workers: Callable[[Runtime[S], R], Sequence[Worker]] = lambda _run, _resources: ()
 
     def resources(
@@ -145,10 +164,15 @@ class Service(Generic[S, R]):
         self._resources = asynccontextmanager(function)
         return self._resources
 
-    def grpc(self, function: Callable[[grpc.aio.Server, R], None]) -> Callable[[grpc.aio.Server, R], None]:
-        """Registers the function that adds the service's servicers to its gRPC server."""
-        self._servicers = function
-        return function
+    def grpc(self, callers: Callers) -> "Callable[[Servicers[R]], Servicers[R]]":
+        """Registers the function that adds the service's servicers to its gRPC server. `callers`: who may
+        call which method; one without a row is not served."""
+
+        def register(function: Servicers[R]) -> Servicers[R]:
+            self._servicers, self._callers = function, callers
+            return function
+
+        return register
 
     def workers(
         self, function: Callable[[Runtime[S], R], Sequence[Worker]]
@@ -178,6 +202,12 @@ class Service(Generic[S, R]):
         other.__dict__.pop("definition", None)
         other._topic = topics.get(self._topic, self._topic)
         other._subscriptions = [one.moved(topics) for one in self._subscriptions]
+        return other
+
+    def with_caller(self, caller: str) -> "Service[S, R]":
+        """The same service, whose gRPC methods `caller` may call too: for tests."""
+        other = copy(self)
+        other._callers = {method: services | {caller} for method, services in self._callers.items()}
         return other
 
     @asynccontextmanager
@@ -220,7 +250,16 @@ class Service(Generic[S, R]):
         projectors = {
             model.name: Projector(store, model, pool, metrics=metrics) for model in self._read_models
         }
-        return Runtime(settings, pool, reading, store, snapshots, metrics, projectors)
+        return Runtime(
+            settings=settings,
+            identity=Identity(settings.tls),
+            pool=pool,
+            reading=reading,
+            store=store,
+            snapshots=snapshots,
+            metrics=metrics,
+            projectors=projectors,
+        )
 
     def _path(self, run: Runtime[S], consumers: Sequence[Consumer]) -> list[Worker]:
         """The way of events through topics: relay, consumers, read models that topics feed; and what looks
@@ -263,13 +302,18 @@ class Service(Generic[S, R]):
             for feed in self.definition.feeds
             if not feed.topics
         ]
-        return [DatabaseProbe(url), *projectors]
+        return [DatabaseProbe(url), CertificateWatch(run.identity, run.metrics), *projectors]
 
-    def _grpc_server(self, run: Runtime[S], resources: R) -> GrpcServer:
+    def _grpc_server(self, run: Runtime[S], resources: R) -> GrpcServer | None:
+        servicers = self._servicers
+        if servicers is None:
+            return None
         return GrpcServer(
-            lambda server: self._servicers(server, resources),
+            lambda server: servicers(server, resources),
             host=run.settings.grpc_host,
             port=run.settings.grpc_port,
+            identity=run.identity,
+            callers=self._callers,
             metrics=run.metrics,
         )
 

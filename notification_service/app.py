@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from millrace import Http, Migrations, Runtime, Service, StreamKind, Subscription, Worker
-from millrace.rpc.channel import open_channel
 from notification_service import audit, http, reactions
 from notification_service.contacts import Contacts
 from notification_service.delivery import Delivery
@@ -37,7 +36,7 @@ service: Service[NotificationSettings, NotificationResources] = Service(
 @service.resources
 async def resources(run: Runtime[NotificationSettings]) -> AsyncIterator[NotificationResources]:
     """What the doors and the sender need."""
-    async with open_channel(run.settings.user_grpc_target, timeout=3.0, metrics=run.metrics) as users:
+    async with run.channel_to("user", run.settings.user_grpc_target, timeout=3.0) as users:
         yield NotificationResources(NotificationQueries(run.reading), Contacts(users))
 
 

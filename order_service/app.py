@@ -2,15 +2,11 @@
 
 from collections.abc import AsyncIterator
 
-import grpc
-
 from millrace import Http, Runtime, Service, StreamKind, Subscription
 from millrace.http.waiting import Waiters
-from millrace.rpc.channel import open_channel
 from order_service import audit, http
 from order_service.commands import OrderCommands
 from order_service.domain import ORDER, command_of
-from order_service.grpc_server import OrdersServicer
 from order_service.http import OrderResources
 from order_service.prices import INVENTORY_DEADLINE, Prices
 from order_service.queries import CatalogueQueries, OrderHistory, OrderQueries
@@ -21,7 +17,6 @@ from order_service.settings import OrderSettings
 from schemas.events.inventory import INVENTORY_EVENTS
 from schemas.events.orders import ORDER_EVENTS
 from schemas.grpc.inventory_pb2_grpc import InventoryStub
-from schemas.grpc.orders_pb2_grpc import add_OrdersServicer_to_server
 from schemas.topics import INVENTORY, ORDERS
 
 service: Service[OrderSettings, OrderResources] = Service(
@@ -46,15 +41,9 @@ service: Service[OrderSettings, OrderResources] = Service(
 @service.resources
 async def resources(run: Runtime[OrderSettings]) -> AsyncIterator[OrderResources]:
     """What the doors need."""
-    target, metrics = run.settings.inventory_grpc_target, run.metrics
-    async with open_channel(target, timeout=INVENTORY_DEADLINE, metrics=metrics) as inventory:
+    target = run.settings.inventory_grpc_target
+    async with run.channel_to("inventory", target, timeout=INVENTORY_DEADLINE) as inventory:
         queries, history = OrderQueries(run.reading), OrderHistory(run.store)
         prices = Prices(CatalogueQueries(run.reading), InventoryStub(inventory))
         commands = OrderCommands(run.store, prices, history)
         yield OrderResources(commands, queries, history, Waiters(queries.versions, run.projected(Orders)))
-
-
-@service.grpc
-def servicers(server: grpc.aio.Server, resources: OrderResources) -> None:
-    """The gRPC door."""
-    add_OrdersServicer_to_server(OrdersServicer(resources.queries), server)

@@ -7,6 +7,7 @@ import grpc
 from millrace import EventStore, Http, Migrations, Runtime, Service, StreamKind
 from millrace.http.waiting import Waiters
 from schemas.events.users import USER_EVENTS
+from schemas.grpc.callers import CALLERS
 from schemas.grpc.users_pb2_grpc import add_UsersServicer_to_server
 from schemas.topics import USERS
 from user_service import audit, http
@@ -45,7 +46,7 @@ async def resources(run: Runtime[UserSettings]) -> AsyncIterator[UserResources]:
     )
 
 
-@service.grpc
+@service.grpc(CALLERS)
 def servicers(server: grpc.aio.Server, resources: UserResources) -> None:
     """The gRPC door."""
     add_UsersServicer_to_server(UsersServicer(resources.contacts), server)

@@ -4,6 +4,7 @@ Everything lives under one directory, `.millrace` in the repository unless MILLR
 
     data/<component>/   what must survive a restart        run/<component>.json   who runs (see process.py)
     logs/<component>.log                                   secrets.json           passwords, mode 0600
+    certificates/<service>/  and the CA's, mode 0700
     cache/              downloads; shared by every home of this checkout, so that tests fetch nothing twice
 """
 
@@ -42,6 +43,10 @@ class Home:
     @property
     def secrets(self) -> Path:
         return self.root / "secrets.json"
+
+    @property
+    def certificates(self) -> Path:
+        return self.root / "certificates"
 
     def create(self) -> None:
         """Makes the directories; safe to call again."""

@@ -18,6 +18,7 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from infra.local.board import Board
+from infra.local.certificates import certificate_settings, renew_certificates
 from infra.local.component import Component, Progress, silent
 from infra.local.errors import StackError
 from infra.local.home import Home
@@ -104,6 +105,7 @@ class Stack:
         """
         with self._exclusively():
             self._require_startable()
+            self._renew_certificates(progress)
             topics = asyncio.Event()
             await together(
                 self._bring_kafka(topics, progress),
@@ -126,6 +128,8 @@ class Stack:
         `migrate`: what a service's new version needs of its database is made first, if that server runs.
         """
         service = self._services.get(name)
+        if service is not None:
+            self._renew_certificates(progress)
         if migrate and service is not None and not service.running and self._postgres[name].running:
             progress(name, "migrating")
             await service.migrate()
@@ -241,6 +245,10 @@ class Stack:
         progress(service.name, "migrating")
         await self._services[service.name].migrate()
 
+    def _renew_certificates(self, progress: Progress) -> None:
+        for name in renew_certificates(self.home, self.topology.services):
+            progress(name, "new certificate")
+
     def _require_startable(self) -> None:
         # Before anything is started: a taken port is known at once, and nothing is left half up.
         for component in self.components.values():
@@ -280,6 +288,7 @@ class Stack:
         migration = {f"{service.prefix}MIGRATION_DATABASE_URL": migrator}
         fixed = self.topology.addresses(service)
         fixed[f"{service.prefix}DATABASE_URL"] = self.database_url(service.name)
+        fixed |= certificate_settings(self.home, service)
         for name in service.secrets:
             fixed[f"{service.prefix}{name}"] = self._secrets.get(f"{service.name}.{name}")
         defaults = self.topology.defaults(service) | self.topology.peers(service)

@@ -19,7 +19,8 @@
     │                                                     why the relay waits
     ├── BeyondTheEnd, BeforeTheBeginning                  a version or time at which a stream has no state
     ├── Problem, ClientHungUp, TooManyWaiters, TooManyWaitsOfOne, RpcError    an answer at a door
-    ├── SettingsError, MigrationError                     a process that can't start
+    ├── SettingsError, TlsError, UndeclaredMethod, MigrationError    a process that can't start
+    ├── AuthorityDamaged                                  a stack whose certificates can't be made
     ├── ManifestError, BlockError, GenerateError, ProtocolError, NewServiceError, ProjectError
     │                                                     a service.toml, or what is generated from it
     ├── NoServer                                          a test that needs a server which nobody named

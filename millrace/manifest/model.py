@@ -1,6 +1,6 @@
 """The lines of a service.toml. docs/reference/service-toml.md explains each of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -13,6 +13,7 @@ Sentence = Annotated[str, StringConstraints(pattern=r'^[^"\\\n\r{}$]+$', max_len
 Requirement = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(\[[\w.,-]+\])?( ?[<>=!~]=?[\w.*]+,?)*$")
 ]
+MethodName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$")]
 PortNumber = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 
@@ -56,6 +57,7 @@ class Manifest(_Entry):
                   changes
     streams       what the ids of its streams begin with
     asks          the services that it queries over gRPC
+    callers       who may call which of its own gRPC methods; everybody else is refused
     sends_mail    whether it speaks SMTP
     secrets       settings that hold a generated key (32 bytes, url-safe base64)
     requires      Python packages that it needs beyond the framework's
@@ -69,6 +71,7 @@ class Manifest(_Entry):
     streams: tuple[Prefix, ...] = Field(min_length=1)
     ports: Ports
     asks: tuple[Word, ...] = ()
+    callers: Mapping[MethodName, tuple[Word, ...]] = Field(default_factory=dict)
     sends_mail: Annotated[bool, Field(strict=True)] = False
     secrets: tuple[Secret, ...] = ()
     requires: tuple[Requirement, ...] = ()

@@ -103,8 +103,27 @@ def _contradictions(manifests: Sequence[Manifest]) -> Iterator[str]:
         for door, port in one.ports.model_dump().items():
             if port in RESERVED_PORTS:
                 yield f"{where}: ports.{door} = {port} belongs to {RESERVED_PORTS[port]}"
+    yield from _wrong_callers(manifests)
     yield from _taken_twice(manifests)
     yield from _ambiguous_streams(manifests)
+
+
+def _wrong_callers(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Who asks and who may call are two sides of one thing."""
+    by_name = {one.name: one for one in manifests}
+    for one in manifests:
+        for method, callers in one.callers.items():
+            for caller in callers:
+                if caller not in by_name:
+                    where = f"{one.package}/{FILE}: callers.{method}"
+                    yield f"{where}: there is no service '{caller}'; there are: {', '.join(sorted(by_name))}"
+                elif one.name not in by_name[caller].asks:
+                    where, asks = f"{by_name[caller].package}/{FILE}: asks", f"{one.package}/{FILE}"
+                    yield f"{where}: '{one.name}' is missing, whose {method} it may call by {asks}"
+        for asked in filter(None, map(by_name.get, one.asks)):
+            if not any(one.name in callers for callers in asked.callers.values()):
+                where = f"{one.package}/{FILE}: asks: '{asked.name}'"
+                yield f"{where} lets {one.name} call nothing: add it in [callers] of {asked.package}/{FILE}"
 
 
 def _taken_twice(manifests: Sequence[Manifest]) -> Iterator[str]:

@@ -20,6 +20,8 @@ from millrace.domain.errors import MillraceError
 from millrace.kafka.record import FORMAT_2, RecordFormat
 from millrace.process.http_settings import HttpSettings, Port, split
 from millrace.runtime.worker import Role
+from millrace.tls.files import CA, CERTIFICATE, KEY, TlsError, TlsFiles
+from millrace.tls.names import dns_name
 
 T = TypeVar("T", bound=BaseSettings)
 
@@ -96,6 +98,9 @@ class ServiceSettings(HttpSettings):
     kafka_bootstrap_servers: BootstrapServers = "127.0.0.1:9092"
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 9000
+    tls_ca: Path | None = Field(None, description="the CA that issued all services' certificates, a PEM file")
+    tls_certificate: Path | None = Field(None, description="the certificate of this service, a PEM file")
+    tls_key: Path | None = Field(None, description="the key to it, a PEM file that nobody else can read")
     roles: Roles = frozenset(Role)
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
@@ -107,6 +112,17 @@ class ServiceSettings(HttpSettings):
     """What stands in front of the type in `ce_type`: a reversed domain name."""
     schema_base_uri: Annotated[str, AfterValidator(_schema_base_uri)] = FORMAT_2.schema_base
     """What `ce_dataschema` has in front of the `$id` of a published schema: an absolute URI."""
+
+    @property
+    def tls(self) -> TlsFiles:
+        """Who the process is to other services. Raises SettingsError, which names what is missing: whatever
+        serves needs all three, the commands need none."""
+        ca, certificate, key = self.tls_ca, self.tls_certificate, self.tls_key
+        if ca is None or certificate is None or key is None:
+            prefix = self.model_config.get("env_prefix", "")
+            missing = [name for name in (CA, CERTIFICATE, KEY) if getattr(self, name) is None]
+            raise SettingsError([_missing(type(self), prefix, name) for name in missing])
+        return TlsFiles(ca, certificate, key)
 
     @property
     def relay_format(self) -> RecordFormat:
@@ -160,10 +176,27 @@ def load(settings: type[T], *, prefix: str | None = None, **overrides: Any) -> T
         raise SettingsError([f"{prefix}SECRETS_DIR ({secrets}): {error.__cause__ or error}"]) from None
 
 
+def require_tls(settings: ServiceSettings, service: str) -> None:
+    """Raises SettingsError when `service` can't show other services who it is: what is missing, can't be
+    used, or is somebody else's."""
+    prefix, name = settings.model_config.get("env_prefix", ""), dns_name(service)
+    try:
+        names = settings.tls.read().names
+        if name not in names:
+            said = f"is for {', '.join(sorted(names)) or 'no name'}, not for {name}"
+            raise TlsError(CERTIFICATE, settings.tls.certificate, said)
+    except TlsError as error:
+        raise SettingsError([f"{prefix}{error.setting}".upper() + f": {error}"]) from None
+
+
 def _line(settings: type[BaseSettings], prefix: str, error: Mapping[str, Any]) -> str:
     field = str(error["loc"][0]) if error["loc"] else ""
     variable = f"{prefix}{field}".upper()
     if error["type"] == "missing":
-        meaning = settings.model_fields[field].description
-        return f"{variable} is not set" + (f": {meaning}" if meaning else "")
+        return _missing(settings, prefix, field)
     return f"{variable} is malformed: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _missing(settings: type[BaseSettings], prefix: str, field: str) -> str:
+    meaning = settings.model_fields[field].description
+    return f"{prefix}{field}".upper() + " is not set" + (f": {meaning}" if meaning else "")

@@ -1,5 +1,5 @@
-"""Around every servicer: a deadline is demanded, errors become statuses, nothing is lost from the log, calls
-are counted."""
+"""Around every servicer: only declared callers get in, a deadline is demanded, errors become statuses,
+nothing is lost from the log, calls are counted."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -11,6 +11,7 @@ from structlog.contextvars import bound_contextvars
 from millrace.domain.events import UnknownEvent
 from millrace.postgres.database import is_transient
 from millrace.read_models.reading import ReadModelBuilding
+from millrace.rpc.callers import Callers, require_caller
 from millrace.rpc.errors import REASON_KEY, RpcError
 from millrace.rpc.metrics import GrpcMetrics, server_metrics
 from millrace.rpc.tracing import answered, answering
@@ -21,17 +22,15 @@ log = get_logger(__name__)
 
 CORRELATION_KEY = "x-correlation-id"
 
-_HEALTH = "/grpc.health.v1.Health/"
-
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ServerRules(grpc.aio.ServerInterceptor):
-    """Wraps unary methods, which all of ours are. The health service is left as it is: probes know no
-    rules."""
+    """Wraps unary methods, which all of ours are."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, callers: Callers, metrics: Metrics) -> None:
+        self._callers = callers
         self._metrics = server_metrics(metrics)
 
     async def intercept_service(
@@ -42,10 +41,11 @@ class ServerRules(grpc.aio.ServerInterceptor):
         """Called for every call, before its servicer."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or handler.unary_unary is None or method.startswith(_HEALTH):
-            return handler
+        if handler is None or handler.unary_unary is None:
+            return None  # there is no such method
+        ruled = _ruled(method, handler.unary_unary, self._callers)
         return grpc.unary_unary_rpc_method_handler(
-            _measured(method, _ruled(method, handler.unary_unary), self._metrics),
+            _measured(method, ruled, self._metrics),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -70,7 +70,9 @@ def _measured(
     return measured
 
 
-def _ruled(method: str, servicer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitable[Any]]:
+def _ruled(
+    method: str, servicer: Callable[[Any, Any], Any], callers: Callers
+) -> Callable[[Any, Any], Awaitable[Any]]:
     async def ruled(request: Any, context: Context) -> Any:
         metadata = dict(context.invocation_metadata() or ())
         with (
@@ -78,6 +80,7 @@ def _ruled(method: str, servicer: Callable[[Any, Any], Any]) -> Callable[[Any, A
             answering(method, metadata) as span,
         ):
             try:
+                require_caller(method, context, callers)
                 if context.time_remaining() is None:
                     raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, "deadline_required", "Set a deadline.")
                 answer = await servicer(request, context)
@@ -97,7 +100,10 @@ def _ruled(method: str, servicer: Callable[[Any, Any], Any]) -> Callable[[Any, A
 
 def _status(error: Exception) -> RpcError:
     if isinstance(error, RpcError):
-        log.info("call refused", status=error.status.name, reason=error.reason)
+        if error.status is grpc.StatusCode.PERMISSION_DENIED:
+            log.warning("caller refused", reason=error.reason, detail=error.message)
+        else:
+            log.info("call refused", status=error.status.name, reason=error.reason)
         return error
     if isinstance(error, ReadModelBuilding):
         log.warning("query needs a read model that is being built", error=str(error))

@@ -13,7 +13,7 @@ class GrpcMetrics:
         self._seconds: dict[tuple[str, str], Histogram] = {}
 
     def ended(self, method: str, code: str, seconds: float) -> None:
-        """`method` is one that exists, as in /millrace.orders.v1.Orders/GetOrder."""
+        """`method` is one that exists, as in /millrace.users.v1.Users/GetContact."""
         histogram = self._seconds.get((method, code))
         if histogram is None:
             histogram = self._seconds[method, code] = self._metrics.histogram(

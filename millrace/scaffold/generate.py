@@ -47,7 +47,7 @@ def generate(root: Path, templates: Sequence[Path], *, write: bool = True) -> li
         raise ManifestError(*unknown)
     values = {"services": services, "framework": _framework(root)}
     made = [one for folder in templates for one in _made_from(folder, root, values)]
-    made += [_generated(path, text) for path, text in grpc_code(root)]
+    made += [_generated(path, text) for path, text in grpc_code(root, services)]
     for one in made:
         if write and not one.current:
             one.path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
     given_when_then   decisions as sentences of the domain: no store, no clock
     app               `in_test`: a whole service inside a test
     databases         throwaway databases with the roles of a service
+    certificates      one CA per test session, and what it issues
     topics            topics of a test's own, and a writer that fills one as its service's relay would
     audits            a service's audit, which must be clean
     workers           workers that run while a test does

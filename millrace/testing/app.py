@@ -26,6 +26,7 @@ from millrace.rpc.channel import open_channel
 from millrace.runtime.worker import Role
 from millrace.service import Opened, R, Runtime, S, Service
 from millrace.store import EventStore
+from millrace.testing import certificates
 from millrace.testing.audits import clean_audit
 from millrace.testing.databases import DatabaseUrls
 from millrace.testing.topics import TopicWriter, fresh_topics
@@ -47,12 +48,18 @@ class ServiceInTest(Generic[S, R]):
     """Of its subscriptions, by name."""
     http: httpx.AsyncClient
     """Asks its HTTP door; /livez, /readyz and /metrics answer as well."""
-    grpc: grpc.aio.Channel
-    """To its gRPC door."""
     topics: Mapping[Topic, Topic]
     """Declared topic -> the one that stands in for it here."""
     writers: Mapping[Topic, TopicWriter]
     """Declared topic of another service -> what writes to it here."""
+    channel: grpc.aio.Channel | None
+
+    @property
+    def grpc(self) -> grpc.aio.Channel:
+        """To its gRPC door. Raises LookupError where a service has none."""
+        if self.channel is None:
+            raise LookupError(f"{self.definition.name} serves no gRPC method")
+        return self.channel
 
     @property
     def settings(self) -> S:
@@ -109,6 +116,7 @@ async def in_test(
     topics: Mapping[Topic, Topic] | None = None,
     roles: frozenset[Role] = ALL_ROLES,
     without: Collection[str] = (),
+    caller: str = certificates.TESTER,
     **settings: Any,
 ) -> AsyncIterator[ServiceInTest[S, R]]:
     """Migrate `database`, and run the service on it until the block ends. A worker that fails makes the test
@@ -116,16 +124,21 @@ async def in_test(
 
     `kafka`: the address of a broker; None: relay and consumers don't run. `topics`: declared topic -> the one
     that stands in for it; None: each gets a new one of its own. `roles`, and `without` (names of workers):
-    what runs. `settings`: the service's own, in place of their defaults; nothing is read from the
-    environment. Raises TypeError for a setting, ValueError for a worker, that the service does not have.
+    what runs. `caller`: whose certificate `grpc` shows; the default may call everything, any other service
+    what the declaration says. `settings`: the service's own, in place of their defaults; nothing is read
+    from the environment. Raises TypeError for a setting, ValueError for a worker, that the service does not
+    have.
     """
     async with AsyncExitStack() as stack:
         if topics is None:
             topics = await fresh_topics(kafka, _topics_of(service.definition)) if kafka else {}
         moved = service.with_topics(topics)
+        if caller == certificates.TESTER:
+            moved = moved.with_caller(caller)
         await moved.definition.migrate(database.migrator)
         opened = await stack.enter_async_context(moved.open(_settings(service, database, kafka, settings)))
-        workers = [*opened.path, *opened.local, opened.grpc] if kafka else [*opened.local, opened.grpc]
+        door = opened.grpc
+        workers = [*(opened.path if kafka else ()), *opened.local, *([door] if door else ())]
         known = {one.name for one in opened.workers}
         if unknown := set(without) - known:
             raise ValueError(
@@ -134,14 +147,14 @@ async def in_test(
         chosen = [one for one in of_roles(workers, roles) if one.name not in without]
         opened.http.show(lambda: {one.name: one.health() for one in chosen})
         await stack.enter_async_context(running(chosen))
-        if opened.grpc in chosen:
-            await eventually(lambda: opened.grpc.health().ready, what="the gRPC server listens")
+        if door is not None and door in chosen:
+            await eventually(lambda: door.health().ready, what="the gRPC server listens")
         writers = _Writers()
         for topic, registry in _read_by(service.definition) if kafka else ():
             writers[topic] = TopicWriter(topics.get(topic, topic), registry, kafka=kafka or _NO_KAFKA)
         for writer in writers.values():
             stack.push_async_callback(writer.close)
-        yield await _entered(stack, moved, opened, topics, writers)
+        yield await _entered(stack, moved, opened, topics, writers, caller)
 
 
 async def _entered(
@@ -150,10 +163,16 @@ async def _entered(
     opened: Opened[S, R],
     topics: Mapping[Topic, Topic],
     writers: Mapping[Topic, TopicWriter],
+    caller: str,
 ) -> ServiceInTest[S, R]:
     """With clients of both doors, which the stack closes before the service."""
-    address = f"{opened.run.settings.grpc_host}:{opened.grpc.port}"
-    channel = await stack.enter_async_context(open_channel(address, timeout=_CALL))
+    channel = None
+    if opened.grpc:
+        address = f"{opened.run.settings.grpc_host}:{opened.grpc.port}"
+        identity = certificates.identity(caller)
+        channel = await stack.enter_async_context(
+            open_channel(address, service=_short(service), identity=identity, timeout=_CALL)
+        )
     client = httpx.AsyncClient(transport=httpx.ASGITransport(opened.http.asgi), base_url="http://localhost")
     return ServiceInTest(
         definition=service.definition,
@@ -161,7 +180,7 @@ async def _entered(
         resources=opened.resources,
         consumers={one.name: one for one in opened.consumers},
         http=await stack.enter_async_context(client),
-        grpc=channel,
+        channel=channel,
         topics=topics,
         writers=writers,
     )
@@ -175,10 +194,14 @@ def _settings(service: Service[S, R], database: DatabaseUrls, kafka: str | None,
         _env_prefix="MILLRACE_IN_TEST_",  # so that nothing is read from the environment
         database_url=database.service,
         kafka_bootstrap_servers=kafka or _NO_KAFKA,
-        **given,
+        **{**certificates.tls_settings(_short(service)), **given},
     )
     # No setting may say so: the system chooses a free port, and the channel learns which.
     return settings if "grpc_port" in given else settings.model_copy(update={"grpc_port": 0})
+
+
+def _short(service: Service[S, R]) -> str:
+    return service.name.removesuffix("-service")
 
 
 class _Writers(dict[Topic, TopicWriter]):

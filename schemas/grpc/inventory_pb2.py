@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cschemas/grpc/inventory.proto\x12\x15millrace.inventory.v1\"&\n\x16GetAvailabilityRequest\x12\x0c\n\x04skus\x18\x01 \x03(\t\"K\n\x17GetAvailabilityResponse\x12\x30\n\x08products\x18\x01 \x03(\x0b\x32\x1e.millrace.inventory.v1.Product\"p\n\x07Product\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cprice_amount\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x11\n\tavailable\x18\x05 \x01(\x03\x12\x0f\n\x07version\x18\x06 \x01(\x03\x32}\n\tInventory\x12p\n\x0fGetAvailability\x12-.millrace.inventory.v1.GetAvailabilityRequest\x1a..millrace.inventory.v1.GetAvailabilityResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cschemas/grpc/inventory.proto\x12\x15millrace.inventory.v1\"&\n\x16GetAvailabilityRequest\x12\x0c\n\x04skus\x18\x01 \x03(\t\"K\n\x17GetAvailabilityResponse\x12\x30\n\x08products\x18\x01 \x03(\x0b\x32\x1e.millrace.inventory.v1.Product\"h\n\x07Product\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x14\n\x0cprice_amount\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x11\n\tavailable\x18\x05 \x01(\x03\x12\x0f\n\x07version\x18\x06 \x01(\x03J\x04\x08\x02\x10\x03\x32}\n\tInventory\x12p\n\x0fGetAvailability\x12-.millrace.inventory.v1.GetAvailabilityRequest\x1a..millrace.inventory.v1.GetAvailabilityResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETAVAILABILITYRESPONSE']._serialized_start=95
   _globals['_GETAVAILABILITYRESPONSE']._serialized_end=170
   _globals['_PRODUCT']._serialized_start=172
-  _globals['_PRODUCT']._serialized_end=284
-  _globals['_INVENTORY']._serialized_start=286
-  _globals['_INVENTORY']._serialized_end=411
+  _globals['_PRODUCT']._serialized_end=276
+  _globals['_INVENTORY']._serialized_start=278
+  _globals['_INVENTORY']._serialized_end=403
 # @@protoc_insertion_point(module_scope)

@@ -63,13 +63,11 @@ class Product(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SKU_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
     PRICE_AMOUNT_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
-    name: _builtins.str
     price_amount: _builtins.int
     """minor units"""
     currency: _builtins.str
@@ -82,7 +80,6 @@ class Product(_message.Message):
         self,
         *,
         sku: _builtins.str = ...,
-        name: _builtins.str = ...,
         price_amount: _builtins.int = ...,
         currency: _builtins.str = ...,
         available: _builtins.int = ...,
@@ -90,7 +87,7 @@ class Product(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "currency", b"currency", "name", b"name", "price_amount", b"price_amount", "sku", b"sku", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "currency", b"currency", "price_amount", b"price_amount", "sku", b"sku", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

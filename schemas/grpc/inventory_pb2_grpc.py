@@ -47,7 +47,7 @@ class InventoryServicer:
     """
 
     def GetAvailability(self, request, context):
-        """Many SKUs at once (1 to 500). SKUs that nobody listed are absent from the answer.
+        """Many SKUs at once (1 to 100). SKUs that nobody listed are absent from the answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class InventoryStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InventoryAsyncStub: ...
     GetAvailability: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetAvailabilityRequest, _inventory_pb2.GetAvailabilityResponse]
-    """Many SKUs at once (1 to 500). SKUs that nobody listed are absent from the answer."""
+    """Many SKUs at once (1 to 100). SKUs that nobody listed are absent from the answer."""
 
 @_typing.type_check_only
 class InventoryAsyncStub(InventoryStub):
@@ -42,7 +42,7 @@ class InventoryAsyncStub(InventoryStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetAvailability: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetAvailabilityRequest, _inventory_pb2.GetAvailabilityResponse]  # type: ignore[assignment]
-    """Many SKUs at once (1 to 500). SKUs that nobody listed are absent from the answer."""
+    """Many SKUs at once (1 to 100). SKUs that nobody listed are absent from the answer."""
 
 class InventoryServicer(metaclass=_abc_1.ABCMeta):
     """Queries about products and their stock. Nothing here changes anything."""
@@ -53,6 +53,6 @@ class InventoryServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.GetAvailabilityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.GetAvailabilityResponse, _abc.Awaitable[_inventory_pb2.GetAvailabilityResponse]]:
-        """Many SKUs at once (1 to 500). SKUs that nobody listed are absent from the answer."""
+        """Many SKUs at once (1 to 100). SKUs that nobody listed are absent from the answer."""
 
 def add_InventoryServicer_to_server(servicer: InventoryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -16,6 +16,7 @@ import httpx
 
 from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, unique
+from millrace.testing.certificates import tls_environment
 from schemas.topics import ORDERS
 from tests.chaos.program_of_age import TODAY
 from tests.support import eventually
@@ -103,6 +104,7 @@ class Deployment:
         port, grpc = free_ports(2)
         settings = {
             **self._databases(service),
+            **tls_environment(service.removesuffix("_service")),
             f"{_prefix(service)}_HTTP_PORT": str(port),
             f"{_prefix(service)}_GRPC_PORT": str(grpc if service == "order_service" else self.inventory_grpc),
         }

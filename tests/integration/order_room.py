@@ -21,6 +21,7 @@ from millrace.domain.ids import new_id
 from millrace.rpc.server import GrpcServer
 from millrace.store import EventStore
 from millrace.testing import ServiceInTest, eventually, in_test, running
+from millrace.testing.certificates import identity
 from order_service.app import service
 from order_service.domain import ORDER, Command, Order
 from order_service.http import OrderResources
@@ -29,6 +30,7 @@ from order_service.settings import OrderSettings
 from schemas.events.inventory import INVENTORY_EVENTS, PriceChanged, product_stream
 from schemas.events.orders import ORDER_EVENTS, order_stream
 from schemas.grpc import inventory_pb2, inventory_pb2_grpc
+from schemas.grpc.callers import CALLERS
 from schemas.money import Money
 
 OPERATOR = {"X-Operator-Id": "olga"}
@@ -155,6 +157,8 @@ async def open_room(database: DatabaseUrls, **options: Any) -> AsyncIterator[Roo
         lambda server: inventory_pb2_grpc.add_InventoryServicer_to_server(inventory, server),
         host="127.0.0.1",
         port=0,
+        identity=identity("inventory"),
+        callers=CALLERS,
     )
     async with running([server]):
         await eventually(lambda: server.health().ready, what="inventory listens")

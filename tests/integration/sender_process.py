@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +18,8 @@ from millrace.postgres.wakeup import Wakeup
 from millrace.read_models.reading import open_reading_pool
 from millrace.rpc.channel import open_channel
 from millrace.store import EventStore
+from millrace.tls.files import TlsFiles
+from millrace.tls.identity import Identity
 from notification_service.contacts import Contacts
 from notification_service.delivery import Delivery
 from notification_service.mailer import Mailer
@@ -35,6 +38,9 @@ class SendingSettings(BaseSettings):
     users: str
     smtp_port: int
     lease: float
+    tls_ca: Path
+    tls_certificate: Path
+    tls_key: Path
 
 
 def mailer(port: int) -> Callable[[], Mailer]:
@@ -54,10 +60,11 @@ def mailer(port: int) -> Callable[[], Mailer]:
 async def send(settings: SendingSettings) -> None:
     """Until it is killed."""
     url = settings.database_url
+    identity = Identity(TlsFiles(settings.tls_ca, settings.tls_certificate, settings.tls_key))
     async with (
         open_pool(url, name="sending", max_size=2) as pool,
         open_reading_pool(url, name="sending-queries", max_size=2, read_models=[Notifications()]) as reading,
-        open_channel(settings.users, timeout=3.0) as users,
+        open_channel(settings.users, service="user", identity=identity, timeout=3.0) as users,
         EventStore(pool, NOTIFICATION_EVENTS) as store,
     ):
         await Sender(

@@ -55,8 +55,8 @@ async def test_availability_of_many_skus_leaves_out_what_nobody_listed(doors: Do
     await doors.stocked("TEA-1", 7)
     await doors.stocked("TEA-2", 3)
     found = await doors.availability("TEA-2", "NOBODY", "TEA-1", "TEA-1", "no sku\0")
-    shown = [(product.sku, product.name, product.available) for product in found.products]
-    assert shown == [("TEA-1", "TEA-1 tea", 7), ("TEA-2", "TEA-2 tea", 3)]
+    shown = [(product.sku, product.available) for product in found.products]
+    assert shown == [("TEA-1", 7), ("TEA-2", 3)]
     first = found.products[0]
     assert (first.price_amount, first.currency, first.version) == (450, "EUR", 2)
 
@@ -74,18 +74,18 @@ async def test_a_product_is_known_as_soon_as_it_is_listed(doors: Doors, database
     assert [(product.sku, product.price_amount) for product in found.products] == [("TEA-9", 450)]
 
 
-@pytest.mark.parametrize("count", [0, 501])
-async def test_a_query_names_1_to_500_skus(doors: Doors, count: int) -> None:
+@pytest.mark.parametrize("count", [0, 101])
+async def test_a_query_names_1_to_100_skus(doors: Doors, count: int) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await doors.availability(*(f"SKU-{number}" for number in range(count)))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reason_of(refused.value) == "invalid_skus"
 
 
-async def test_five_hundred_skus_are_answered_at_once(doors: Doors) -> None:
-    await doors.stocked("SKU-499", 1)
-    found = await doors.availability(*(f"SKU-{number}" for number in range(500)))
-    assert [product.sku for product in found.products] == ["SKU-499"]
+async def test_a_hundred_skus_are_answered_at_once(doors: Doors) -> None:
+    await doors.stocked("SKU-99", 1)
+    found = await doors.availability(*(f"SKU-{number}" for number in range(100)))
+    assert [product.sku for product in found.products] == ["SKU-99"]
 
 
 async def test_asyncapi_tells_which_order_events_are_heard(doors: Doors) -> None:

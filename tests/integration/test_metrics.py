@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls, KafkaServer
+from inventory_service.app import service as inventory
 from millrace.domain.events import Metadata, NewEvent
 from millrace.kafka.topics import Topic
 from millrace.postgres.database import open_pool
@@ -25,8 +26,10 @@ from millrace.runtime.backoff import Backoff
 from millrace.store import NO_STREAM, EventStore, StreamAppend, WrongExpectedVersion
 from millrace.telemetry.metrics import Metrics
 from millrace.testing import in_test
+from millrace.testing.certificates import tls_environment
 from order_service.app import service
-from schemas.grpc import orders_pb2, orders_pb2_grpc
+from schemas.grpc.inventory_pb2 import GetAvailabilityRequest
+from schemas.grpc.inventory_pb2_grpc import InventoryStub
 from tests.integration.consumer_kit import open_consumer_kit
 from tests.integration.order_room import as_customer
 from tests.integration.store_kit import REGISTRY, Counted, StoreKit, open_relay_kit, open_store_kit, running
@@ -58,7 +61,7 @@ LABELS = {
 FAMILIES = {
     *("millrace_build_info", "process_cpu_seconds", "python_gc_collections"),
     *("millrace_http_request_duration_seconds", "millrace_http_requests_in_flight"),
-    *("millrace_grpc_server_duration_seconds", "millrace_grpc_client_duration_seconds"),
+    *("millrace_grpc_client_duration_seconds", "millrace_certificate_expires_timestamp_seconds"),
     *("millrace_appends", "millrace_append_events", "millrace_append_duration_seconds"),
     *("millrace_append_group_events", "millrace_append_group_commit_seconds"),
     *(
@@ -234,10 +237,6 @@ async def test_a_service_tells_what_it_did_and_names_nobody(database: DatabaseUr
         assert (await client.get(f"/orders/{order_id}", params=wait, headers=told)).status_code == 200
         unknown = {"lines": [{"sku": "NEW-1", "quantity": 1}]}  # inventory is asked for it, in vain
         assert (await client.post("/orders", json=unknown, headers={**told, "Idempotency-Key": "k"})).is_error
-        orders = orders_pb2_grpc.OrdersStub(app.grpc)
-        await orders.GetOrder(orders_pb2.GetOrderRequest(order_id=order_id))
-        with pytest.raises(grpc.aio.AioRpcError):
-            await orders.GetOrder(orders_pb2.GetOrderRequest(order_id=str(uuid4())))
         page = (await client.get("/metrics")).text
 
     families = {family.name: family for family in text_string_to_metric_families(page)}
@@ -253,11 +252,8 @@ async def test_a_service_tells_what_it_did_and_names_nobody(database: DatabaseUr
     assert samples["millrace_appends_total", ("outcome", "appended")] == 1
     assert samples["millrace_appends_total", ("outcome", "replayed")] == 1
     assert samples["millrace_append_events_total",] == 1
-    called, method = "millrace_grpc_server_duration_seconds_count", "/millrace.orders.v1.Orders/GetOrder"
     asked = [key for key in samples if key[0] == "millrace_grpc_client_duration_seconds_count"]
     assert [(key[1], samples[key]) for key in asked] == [(("code", "UNAVAILABLE"), 1)]
-    for code in ("OK", "NOT_FOUND"):
-        assert samples[called, ("code", code), ("method", method)] == 1
 
     for family in families.values():
         assert re.fullmatch(r"(millrace|process|python)_[a-z_]+", family.name)
@@ -270,6 +266,25 @@ async def test_a_service_tells_what_it_did_and_names_nobody(database: DatabaseUr
         assert secret not in page
 
 
+async def test_a_service_tells_how_it_answered_others(database: DatabaseUrls) -> None:
+    async with in_test(inventory, database) as app:
+        await InventoryStub(app.grpc).GetAvailability(GetAvailabilityRequest(skus=["TEA-1"]))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await InventoryStub(app.grpc).GetAvailability(GetAvailabilityRequest())
+        page = (await app.http.get("/metrics")).text
+    samples = {
+        (one.name, *sorted(one.labels.items())): one.value
+        for family in text_string_to_metric_families(page)
+        for one in family.samples
+    }
+    called, method = (
+        "millrace_grpc_server_duration_seconds_count",
+        "/millrace.inventory.v1.Inventory/GetAvailability",
+    )
+    for code in ("OK", "INVALID_ARGUMENT"):
+        assert samples[called, ("code", code), ("method", method)] == 1
+
+
 async def test_a_process_without_the_http_role_is_scraped_too(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     environment = {
@@ -277,6 +292,7 @@ async def test_a_process_without_the_http_role_is_scraped_too(tmp_path: Path) ->
         "ORDER_DATABASE_URL": "postgresql://nobody:secret@127.0.0.1:1/nowhere",
         "ORDER_KAFKA_BOOTSTRAP_SERVERS": NOBODY,
         "ORDER_HTTP_PORT": str(port),
+        **tls_environment("order"),
     }
     log = tmp_path / "log"
     with log.open("wb") as output:

@@ -29,6 +29,7 @@ from millrace.read_models.projector import Projector
 from millrace.runtime.backoff import Backoff
 from millrace.store import EventStore
 from millrace.testing import running
+from millrace.testing.certificates import tls_environment
 from notification_service.breaker import DOUBTS, Breaker
 from notification_service.dispatch import Pace
 from notification_service.domain import MAX_REFUSALS, MAX_UNKNOWN
@@ -109,7 +110,7 @@ async def sender_process(
             sys.executable,
             "-m",
             "tests.integration.sender_process",
-            env=os.environ | settings,
+            env=os.environ | settings | tls_environment("notification", "SENDING_"),
             cwd=REPOSITORY,
             stdin=DEVNULL,
             stdout=out,

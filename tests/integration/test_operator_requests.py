@@ -31,6 +31,7 @@ from millrace.operations.operator_requests import TAKES, OperatorRequests
 from millrace.postgres.leader import open_leader_session
 from millrace.process.settings import ServiceSettings
 from millrace.runtime.worker import Role
+from millrace.testing.certificates import tls_settings
 from millrace.testing.databases import LOGIN
 from notification_service.settings import NotificationSettings
 from order_service.settings import OrderSettings
@@ -364,7 +365,7 @@ async def test_each_service_takes_requests_for_each_of_its_consumers(
     database: DatabaseUrls, module: Any, settings: type[ServiceSettings]
 ) -> None:
     await migrate(database.migrator, [], module.service.definition.read_models)
-    given = settings(database_url=database.service, kafka_bootstrap_servers=NOBODY)
+    given = settings(database_url=database.service, kafka_bootstrap_servers=NOBODY, **tls_settings("test"))
     requests = Requests({"it": database.operator})
     async with module.service.open(given) as opened:
         (worker,) = [one for one in opened.workers if isinstance(one, OperatorRequests)]

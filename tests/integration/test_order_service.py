@@ -2,9 +2,8 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import grpc
 import httpx
 import pytest
 
@@ -14,7 +13,6 @@ from millrace.testing import in_test
 from order_service.app import service
 from order_service.read_models.catalogue import Catalogue
 from schemas.events.inventory import ProductListed, product_stream
-from schemas.grpc import orders_pb2, orders_pb2_grpc
 from schemas.money import Money
 from tests.integration.order_room import as_customer, recorded
 
@@ -27,7 +25,6 @@ class OrderService:
     """The running service, seen from outside."""
 
     http: httpx.AsyncClient
-    orders: "orders_pb2_grpc.OrdersAsyncStub"  # only in the type stubs
 
     async def place(self, sku: str = "TEA-1", **headers: str) -> httpx.Response:
         body = {"lines": [{"sku": sku, "quantity": 2}]}
@@ -39,16 +36,13 @@ class OrderService:
         wait = {"min_version": 1, "wait": 10}
         return await self.http.get(f"/orders/{order_id}", params=wait, headers=as_customer(CUSTOMER))
 
-    async def order(self, order_id: str) -> orders_pb2.Order:
-        return await self.orders.GetOrder(orders_pb2.GetOrderRequest(order_id=order_id))
-
 
 @pytest.fixture
 async def orders(database: DatabaseUrls) -> AsyncIterator[OrderService]:
     """All roles, with a catalogue of one product."""
     async with in_test(service, database, kafka=NOBODY, topics={}, inventory_grpc_target=NOBODY) as app:
         await list_tea(app.pool)
-        yield OrderService(app.http, orders_pb2_grpc.OrdersStub(app.grpc))
+        yield OrderService(app.http)
 
 
 async def list_tea(pool: Pool) -> None:
@@ -69,28 +63,6 @@ async def test_without_inventory_a_sku_that_is_not_in_the_catalogue_has_to_wait(
     answer = await orders.place("NEW-1")
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) >= 1
-
-
-async def test_another_service_asks_for_an_order(orders: OrderService) -> None:
-    order_id = (await orders.place()).json()["order_id"]
-    await orders.visible(order_id)
-    order = await orders.order(order_id)
-    assert UUID(order.customer_id) == CUSTOMER
-    assert (order.order_id, order.status, order.version) == (order_id, "pending", 1)
-    assert [(line.sku, line.quantity, line.unit_price_amount) for line in order.lines] == [("TEA-1", 2, 500)]
-    assert (order.total_amount, order.currency) == (1000, "EUR")
-
-
-@pytest.mark.parametrize(
-    ("order_id", "status"),
-    [(str(uuid4()), grpc.StatusCode.NOT_FOUND), ("order-1", grpc.StatusCode.INVALID_ARGUMENT)],
-)
-async def test_another_service_is_told_why_there_is_no_order(
-    orders: OrderService, order_id: str, status: grpc.StatusCode
-) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await orders.order(order_id)
-    assert refused.value.code() is status
 
 
 async def test_the_service_describes_its_routes_and_what_it_hears(orders: OrderService) -> None:

@@ -1,15 +1,14 @@
-"""gRPC: deadlines, errors as statuses, retries, health, draining, and nothing but reading."""
+"""gRPC: deadlines, errors as statuses, retries, draining, and nothing but reading."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import grpc
 import psycopg
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.contextvars import bound_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
@@ -18,9 +17,14 @@ from infra.testing import DatabaseUrls
 from millrace.domain.events import NewerEventVersion
 from millrace.postgres.database import open_pool, open_read_only_pool
 from millrace.read_models.reading import ReadModelBuilding
+from millrace.rpc.callers import Register
 from millrace.rpc.channel import open_channel
+from millrace.rpc.credentials import channel_credentials
 from millrace.rpc.errors import RpcError, invalid_argument, not_found, reason_of
 from millrace.rpc.server import GrpcServer
+from millrace.testing.certificates import identity
+from millrace.tls.names import dns_name
+from schemas.grpc.callers import CALLERS
 from schemas.grpc.inventory_pb2 import GetAvailabilityRequest, GetAvailabilityResponse, Product
 from schemas.grpc.inventory_pb2_grpc import (
     InventoryServicer,
@@ -51,6 +55,16 @@ class Scripted(InventoryServicer):
         return ANSWER
 
 
+def server_of(register: Register, port: int) -> GrpcServer:
+    """Inventory's, as far as anybody can see."""
+    return GrpcServer(register, host="127.0.0.1", port=port, identity=identity("inventory"), callers=CALLERS)
+
+
+def channel_to(target: str, *, timeout: float) -> AbstractAsyncContextManager[grpc.aio.Channel]:
+    """The order service's channel to inventory."""
+    return open_channel(target, service="inventory", identity=identity("order"), timeout=timeout)
+
+
 @asynccontextmanager
 async def serving(
     behaviour: Behaviour, port: int | None = None
@@ -58,9 +72,7 @@ async def serving(
     """A server with that behaviour: its address, its servicer, itself."""
     port = port or free_ports(1)[0]
     servicer = Scripted(behaviour)
-    server = GrpcServer(
-        lambda registry: add_InventoryServicer_to_server(servicer, registry), host="127.0.0.1", port=port
-    )
+    server = server_of(lambda registry: add_InventoryServicer_to_server(servicer, registry), port)
     running = asyncio.create_task(server.run())
     await eventually(lambda: server.health().ready, what="the server listens")
     try:
@@ -96,7 +108,7 @@ async def test_a_call_without_a_deadline_gets_the_channels() -> None:
     async def note(context: Context) -> None:
         remaining.append(context.time_remaining())
 
-    async with serving(note) as (target, _, _), open_channel(target, timeout=7.0) as channel:
+    async with serving(note) as (target, _, _), channel_to(target, timeout=7.0) as channel:
         assert await InventoryStub(channel).GetAvailability(ASK) == ANSWER
         await InventoryStub(channel).GetAvailability(ASK, timeout=60.0)
     assert 5 < remaining[0] < 8  # it is rounded up on its way
@@ -107,7 +119,7 @@ async def test_the_default_deadline_ends_a_call_that_takes_too_long() -> None:
     async def never(_context: Context) -> None:
         await asyncio.Event().wait()
 
-    async with serving(never) as (target, _, _), open_channel(target, timeout=0.3) as channel:
+    async with serving(never) as (target, _, _), channel_to(target, timeout=0.3) as channel:
         began = time.monotonic()
         error = await failure(InventoryStub(channel).GetAvailability(ASK))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -115,7 +127,12 @@ async def test_the_default_deadline_ends_a_call_that_takes_too_long() -> None:
 
 
 async def test_the_server_refuses_a_call_without_a_deadline() -> None:
-    async with serving(answers) as (target, servicer, _), grpc.aio.insecure_channel(target) as channel:
+    bare = channel_credentials(identity("order").current())
+    name = [("grpc.default_authority", dns_name("inventory"))]
+    async with (
+        serving(answers) as (target, servicer, _),
+        grpc.aio.secure_channel(target, bare, options=name) as channel,
+    ):
         error = await failure(InventoryStub(channel).GetAvailability(ASK))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reason_of(error) == "deadline_required"
@@ -140,14 +157,14 @@ async def test_the_server_refuses_a_call_without_a_deadline() -> None:
 async def test_an_error_reaches_the_caller_with_status_and_reason(
     raised: Exception, code: grpc.StatusCode, reason: str
 ) -> None:
-    async with serving(raising(raised)) as (target, _, _), open_channel(target, timeout=5) as channel:
+    async with serving(raising(raised)) as (target, _, _), channel_to(target, timeout=5) as channel:
         error = await failure(InventoryStub(channel).GetAvailability(ASK))
     assert (error.code(), reason_of(error)) == (code, reason)
 
 
 async def test_an_unexpected_error_is_logged_and_tells_nothing_of_the_inside() -> None:
     broken = RuntimeError("the password is hunter2")
-    async with serving(raising(broken)) as (target, _, _), open_channel(target, timeout=5) as channel:
+    async with serving(raising(broken)) as (target, _, _), channel_to(target, timeout=5) as channel:
         with capture_logs() as logs:
             error = await failure(InventoryStub(channel).GetAvailability(ASK))
     assert error.code() is grpc.StatusCode.INTERNAL
@@ -169,7 +186,7 @@ async def test_a_server_that_is_unavailable_for_a_moment_is_asked_again(fault: E
         if servicers[0].calls <= 2:
             raise fault
 
-    async with serving(fails_twice) as (target, servicer, _), open_channel(target, timeout=10) as channel:
+    async with serving(fails_twice) as (target, servicer, _), channel_to(target, timeout=10) as channel:
         servicers.append(servicer)
         assert await InventoryStub(channel).GetAvailability(ASK) == ANSWER
         assert servicer.calls == 3
@@ -178,7 +195,7 @@ async def test_a_server_that_is_unavailable_for_a_moment_is_asked_again(fault: E
 async def test_what_can_not_be_helped_is_not_asked_again() -> None:
     async with (
         serving(raising(not_found("order"))) as (target, servicer, _),
-        open_channel(target, timeout=5) as channel,
+        channel_to(target, timeout=5) as channel,
     ):
         await failure(InventoryStub(channel).GetAvailability(ASK))
         assert servicer.calls == 1
@@ -186,7 +203,7 @@ async def test_what_can_not_be_helped_is_not_asked_again() -> None:
 
 async def test_a_server_that_is_away_is_told_at_once_and_found_when_it_is_back() -> None:
     port = free_ports(1)[0]
-    async with open_channel(f"127.0.0.1:{port}", timeout=30) as channel:
+    async with channel_to(f"127.0.0.1:{port}", timeout=30) as channel:
         stub = InventoryStub(channel)
         began = time.monotonic()
         assert (await failure(stub.GetAvailability(ASK))).code() is grpc.StatusCode.UNAVAILABLE
@@ -208,17 +225,11 @@ async def test_the_correlation_id_travels_with_the_call() -> None:
     async def note(_context: Context) -> None:
         seen.append(get_contextvars().get("correlation_id"))
 
-    async with serving(note) as (target, _, _), open_channel(target, timeout=5) as channel:
+    async with serving(note) as (target, _, _), channel_to(target, timeout=5) as channel:
         with bound_contextvars(correlation_id="order-desk-7"):
             await InventoryStub(channel).GetAvailability(ASK)
         await InventoryStub(channel).GetAvailability(ASK)
     assert seen == ["order-desk-7", None]
-
-
-async def test_the_health_service_answers() -> None:
-    async with serving(answers) as (target, _, _), grpc.aio.insecure_channel(target) as channel:
-        response = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
-    assert response.status == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_a_stop_answers_the_call_in_flight() -> None:
@@ -228,14 +239,14 @@ async def test_a_stop_answers_the_call_in_flight() -> None:
         begun.set()
         await release.wait()
 
-    async with serving(slow) as (target, _, server), open_channel(target, timeout=20) as channel:
+    async with serving(slow) as (target, _, server), channel_to(target, timeout=20) as channel:
         call = asyncio.ensure_future(InventoryStub(channel).GetAvailability(ASK))
         await begun.wait()
         stop = asyncio.create_task(server.stop())
 
         async def is_refused() -> bool:
             # A call that still slips in waits like the first one, until its own deadline.
-            async with open_channel(target, timeout=0.5) as another:
+            async with channel_to(target, timeout=0.5) as another:
                 error = await failure(InventoryStub(another).GetAvailability(ASK))
                 return error.code() is grpc.StatusCode.UNAVAILABLE
 
@@ -250,7 +261,7 @@ async def test_a_taken_port_is_named() -> None:
     async with serving(answers) as (target, _, _):
         port = int(target.rpartition(":")[2])
         with pytest.raises(OSError, match=target):
-            await asyncio.wait_for(GrpcServer(lambda _: None, host="127.0.0.1", port=port).run(), 10)
+            await asyncio.wait_for(server_of(lambda _: None, port).run(), 10)
 
 
 async def test_postgres_refuses_what_a_servicer_writes(database: DatabaseUrls) -> None:
@@ -271,7 +282,7 @@ async def test_postgres_refuses_what_a_servicer_writes(database: DatabaseUrls) -
                     refusals.append(error.sqlstate)
                     raise
 
-        async with serving(write) as (target, _, _), open_channel(target, timeout=10) as channel:
+        async with serving(write) as (target, _, _), channel_to(target, timeout=10) as channel:
             await failure(InventoryStub(channel).GetAvailability(ASK))
         async with commands.connection() as connection:
             await connection.execute("INSERT INTO notes VALUES ('written by a command')")

@@ -7,11 +7,10 @@ from typing import Any
 import grpc
 import pytest
 
-from millrace.rpc.channel import open_channel
 from millrace.rpc.errors import RpcError, not_found
 from millrace.telemetry import tracing
 from schemas.grpc.inventory_pb2_grpc import InventoryStub
-from tests.integration.test_rpc import ANSWER, ASK, Context, answers, failure, raising, serving
+from tests.integration.test_rpc import ANSWER, ASK, Context, answers, channel_to, failure, raising, serving
 from tests.support import eventually
 from tests.tracing_kit import Recorded, SeenSpan, conventional_names, recorded_spans
 
@@ -32,7 +31,7 @@ async def both(spans: Recorded) -> tuple[SeenSpan, SeenSpan]:
 
 
 async def test_the_server_continues_the_trace_of_the_caller(spans: Recorded) -> None:
-    async with serving(answers) as (target, _, _), open_channel(target, timeout=5.0) as channel:
+    async with serving(answers) as (target, _, _), channel_to(target, timeout=5.0) as channel:
         with tracing.start("work") as work:
             assert await InventoryStub(channel).GetAvailability(ASK) == ANSWER
         [_, _, asked] = spans.spans
@@ -61,7 +60,7 @@ async def test_the_server_continues_the_trace_of_the_caller(spans: Recorded) -> 
 async def test_a_status_is_a_failure_of_the_call_but_not_always_of_the_server(
     spans: Recorded, raised: Exception, status: str, servers_fault: bool
 ) -> None:
-    async with serving(raising(raised)) as (target, _, _), open_channel(target, timeout=5.0) as channel:
+    async with serving(raising(raised)) as (target, _, _), channel_to(target, timeout=5.0) as channel:
         await failure(InventoryStub(channel).GetAvailability(ASK))
         client, server = await both(spans)
     assert (client.failed, server.failed) == (True, servers_fault)
@@ -85,7 +84,7 @@ async def test_a_call_that_is_given_up_is_cancelled_also_when_it_is_traced(spans
     async def ask(channel: grpc.aio.Channel) -> Any:
         return await InventoryStub(channel).GetAvailability(ASK)
 
-    async with serving(hang) as (target, _, _), open_channel(target, timeout=30.0) as channel:
+    async with serving(hang) as (target, _, _), channel_to(target, timeout=30.0) as channel:
         asking = asyncio.create_task(ask(channel))
         await asyncio.wait_for(begun.wait(), 10)
         asking.cancel()
@@ -101,7 +100,7 @@ async def test_without_tracing_a_call_says_nothing_of_a_trace() -> None:
     async def note(context: Context) -> None:
         told.extend(key for key, _ in context.invocation_metadata())
 
-    async with serving(note) as (target, _, _), open_channel(target, timeout=5.0) as channel:
+    async with serving(note) as (target, _, _), channel_to(target, timeout=5.0) as channel:
         await InventoryStub(channel).GetAvailability(ASK)
     assert told
     assert "traceparent" not in told

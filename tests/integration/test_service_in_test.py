@@ -86,13 +86,15 @@ async def test_without_kafka_the_doors_and_projectors_run(database: DatabaseUrls
     async with in_test(service, database) as app:
         await app.caught_up()
         report = (await app.http.get("/readyz")).json()
-        assert {"database", "grpc"} <= report["checks"].keys()
+        assert {"database", "certificate"} <= report["checks"].keys()
         assert not any("welcome" in name or "relay" in name for name in report["checks"])
         assert (await app.http.get("/openapi.json")).status_code == 200
 
 
 async def test_only_the_chosen_workers_run(database: DatabaseUrls) -> None:
-    async with in_test(service, database, roles=frozenset({Role.HTTP}), without=["database"]) as app:
+    async with in_test(
+        service, database, roles=frozenset({Role.HTTP}), without=["database", "certificate"]
+    ) as app:
         assert (await app.http.get("/readyz")).json()["checks"] == {}
 
 

@@ -22,6 +22,7 @@ from millrace.domain.events import EventRegistry
 from millrace.migrations import migrate
 from millrace.postgres.database import open_pool
 from millrace.store import EventStore
+from millrace.testing.certificates import tls_environment
 from tests.support import eventually
 
 NOWHERE = "postgresql://nobody:secret@127.0.0.1:1/nowhere"
@@ -84,6 +85,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             log = tmp_path / f"{len(started)}.log"
             defaults = {"database_url": NOWHERE, "http_port": str(port)}
             environment = {f"TESTED_{name}".upper(): value for name, value in (defaults | settings).items()}
+            environment = tls_environment("tested") | environment
             process = await run("serve", *arguments, environment=environment, log=log)
             started.append(Service(process, port, log, http))
             return started[-1]
@@ -282,6 +284,11 @@ async def test_a_process_of_other_roles_serves_its_health_and_no_routes(start: S
             "serve",
             {"TESTED_DATABASE_URL": NOWHERE, "TESTED_ROLES": "http,cook"},
             "TESTED_ROLES is malformed: Input should be 'http', 'grpc', 'relay' or 'consumers'",
+        ),
+        (
+            "serve",
+            {"TESTED_DATABASE_URL": NOWHERE, "TESTED_TLS_CA": "/ca.pem", "TESTED_TLS_KEY": "/key.pem"},
+            "TESTED_TLS_CERTIFICATE is not set: the certificate of this service, a PEM file",
         ),
         (
             "migrate",

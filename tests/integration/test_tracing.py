@@ -16,6 +16,7 @@ import pytest
 
 from infra.local.ports import free_ports
 from infra.testing import PostgresServer
+from millrace.testing.certificates import tls_environment
 from tests.integration.traced_platform import TracedPlatform, traced_platform
 from tests.support import eventually
 from tests.tracing_kit import Collector, SeenSpan, conventional_names, edges
@@ -136,6 +137,7 @@ async def traced_process(
     settings = {
         "TESTED_DATABASE_URL": "postgresql://nobody:secret@127.0.0.1:1/nowhere",
         "TESTED_HTTP_PORT": str(port),
+        **tls_environment("tested"),
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         **environment,
     }

@@ -19,6 +19,7 @@ from infra.local.ports import free_ports
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, temporary_home
 from millrace.kafka.topics import ensure_topics
 from millrace.operations.definition import ServiceDefinition
+from millrace.testing.certificates import tls_environment
 from order_service.app import service
 from schemas.topics import TOPICS
 from tests.integration.notification_kit import MailServer
@@ -123,7 +124,7 @@ def _settings(
         "USER_GRPC_TARGET": f"127.0.0.1:{ports['user'][1]}",
         "PRIVACY_MASTER_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
     }
-    return {f"{name.upper()}_{variable}": value for variable, value in told.items()}
+    return {f"{name.upper()}_{variable}": value for variable, value in told.items()} | tls_environment(name)
 
 
 async def _migrate(name: str, database: DatabaseUrls) -> None:

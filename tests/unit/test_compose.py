@@ -21,9 +21,10 @@ from tests.unit.dockerfiles import environment
 COMPOSE = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
 CONTAINERS: dict[str, dict[str, Any]] = COMPOSE["services"]
 OPTIONAL = {name for name, container in CONTAINERS.items() if "profiles" in container}
-STEPS = {"secrets", "topics"} | {
+STEPS = {"secrets", "certificates", "topics"} | {
     f"{step}-{service.name}" for step in ("roles", "migrate") for service in SERVICES
 }
+TLS = {"CA": "ca", "CERTIFICATE": "certificate", "KEY": "key"}
 OPERATIONS = {f"restore-{service.name}" for service in SERVICES}
 SERVERS = CONTAINERS.keys() - STEPS - OPTIONAL
 SETTINGS_OF: dict[str, type[ServiceSettings]] = {
@@ -49,7 +50,9 @@ def test_a_service_gets_the_settings_of_the_topology(service: Manifest) -> None:
     interval = f"{service.prefix}CANARY_INTERVAL"
 
     assert given.pop(interval) == f"${{{interval}:-{CANARY_INTERVAL:g}}}"
-    assert given == container_topology().settings(service)
+    assert given == container_topology().settings(service) | {
+        f"{service.prefix}TLS_{name}": f"/run/tls/{file}.pem" for name, file in TLS.items()
+    }
 
 
 @each_service
@@ -81,6 +84,24 @@ def test_a_service_shares_its_database_and_its_secrets_with_nobody(service: Mani
     assert networks(CONTAINERS[service.postgres]) == {network}
     for name in insiders:
         assert mount_of(name, secrets) == "/run/secrets:ro"
+
+
+@each_service
+def test_a_service_shares_its_certificate_with_nobody(service: Manifest) -> None:
+    tls = f"{service.name}-tls"
+
+    assert {name for name in CONTAINERS if mount_of(name, tls)} == {service.name, "certificates"}
+    assert mount_of(service.name, tls) == "/run/tls:ro"
+    assert mount_of("certificates", tls) == f"/certificates/{service.name}"
+    assert service.name in CONTAINERS["certificates"]["command"]
+    assert "certificates" in CONTAINERS[service.name]["depends_on"]
+
+
+def test_nobody_has_the_key_of_the_ca() -> None:
+    volume = "certificate-authority"
+
+    assert {name for name in CONTAINERS if mount_of(name, volume)} == {"certificates"}
+    assert CONTAINERS["certificates"]["network_mode"] == "none"
 
 
 @each_service
@@ -122,7 +143,8 @@ def test_no_secret_stands_in_the_file() -> None:
     suspicious = re.compile(r"PASSWORD|SECRET|KEY|DATABASE_URL|TOKEN")
     named = {name for container in CONTAINERS.values() for name in container.get("environment", {})}
 
-    assert {name for name in named if suspicious.search(name)} == {"POSTGRES_PASSWORD_FILE"}
+    paths = {"POSTGRES_PASSWORD_FILE", *(f"{service.prefix}TLS_KEY" for service in SERVICES)}
+    assert {name for name in named if suspicious.search(name)} == paths
 
 
 @pytest.mark.parametrize("name", sorted(SERVERS))
@@ -174,7 +196,8 @@ def test_an_operator_restores_a_store_with_one_command(service: Manifest) -> Non
     assert restore["command"] == [], "so that --dry-run stands behind the entry point"
     assert restore["environment"] == {kafka: serving["environment"][kafka]}
     assert networks(restore) == networks(serving)
-    assert restore["depends_on"] == serving["depends_on"]
+    step = f"migrate-{service.name}"
+    assert restore["depends_on"] == {name: serving["depends_on"][name] for name in (step, "topics")}
 
 
 @each_service
@@ -281,6 +304,8 @@ def capabilities(name: str) -> list[str]:
     """What a container may do beyond what every process may."""
     if name == "secrets":
         return ["CHOWN"]
+    if name == "certificates":
+        return ["CHOWN", "DAC_OVERRIDE"]
     return ["DAC_READ_SEARCH"] if name in OPERATIONS else []
 
 

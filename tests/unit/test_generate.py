@@ -139,6 +139,60 @@ def test_a_topic_without_events_is_refused_and_nothing_is_written(tmp_path: Path
     assert not (tmp_path / "schemas" / "topics.py").exists()
 
 
+PROTOCOL = """syntax = "proto3";
+package shop.{0}.v1;
+service Stock {{
+  rpc GetStock(Nothing) returns (Nothing);
+  rpc GetShelf(Nothing) returns (Nothing);
+}}
+message Nothing {{}}
+"""
+
+
+def with_protocol(root: Path, callers: str, name: str = "stocks") -> Path:
+    write(root, order='asks = ["stock"]\n' + ORDER, stock=f"{STOCK}\n[callers]\n{callers}")
+    with_events(root, "orders", "stocks")
+    (root / "schemas" / "grpc").mkdir()
+    (root / "schemas" / "grpc" / f"{name}.proto").write_text(PROTOCOL.format(name))
+    return root
+
+
+def test_who_may_call_what_stands_beside_the_protocol(tmp_path: Path) -> None:
+    generate(with_protocol(tmp_path, 'GetStock = ["order"]\nGetShelf = []\n'), [FRAMEWORK])
+    table = (tmp_path / "schemas" / "grpc" / "callers.py").read_text()
+    assert '    "/shop.stocks.v1.Stock/GetStock": frozenset({"order"}),\n' in table
+    assert '    "/shop.stocks.v1.Stock/GetShelf": frozenset(),\n' in table, "nobody: it is refused to all"
+
+
+@pytest.mark.parametrize(
+    ("callers", "name", "said"),
+    [
+        (
+            'GetStock = ["order"]',
+            "stocks",
+            "stock_service/service.toml: callers.GetShelf: the line is missing that says who may call it",
+        ),
+        (
+            'GetStock = ["order"]\nGetShelf = []\nGetPrice = []',
+            "stocks",
+            "stock_service/service.toml: callers.GetPrice: schemas/grpc/stocks.proto has no such method",
+        ),
+        (
+            'GetStock = ["order"]',
+            "shelves",
+            "schemas/grpc/shelves.proto: no service has the topic shelves.events: whose methods are these?",
+        ),
+    ],
+)
+def test_a_method_without_a_row_fails_before_anything_is_written(
+    tmp_path: Path, callers: str, name: str, said: str
+) -> None:
+    with pytest.raises(ManifestError) as error:
+        generate(with_protocol(tmp_path, callers, name), [FRAMEWORK])
+    assert said in error.value.lines
+    assert not (tmp_path / "schemas" / "topics.py").exists()
+
+
 def test_inside_of_a_project_nothing_is_begun(tmp_path: Path) -> None:
     write(tmp_path, order=ORDER)
     (tmp_path / "docs").mkdir()

@@ -57,7 +57,7 @@ def test_a_service_has_every_package_that_it_imports(service: Manifest) -> None:
 
 @pytest.mark.parametrize(
     ("package", "owners"),
-    [("aiosmtplib", {"notification"}), ("cryptography", {"user"}), ("aiosmtpd", set()), ("pytest", set())],
+    [("aiosmtplib", {"notification"}), ("aiosmtpd", set()), ("pytest", set())],
 )
 def test_an_image_has_no_package_that_only_others_need(package: str, owners: set[str]) -> None:
     assert {s.name for s in SERVICES if package in locked(f"{s.package}/requirements.lock")} == owners

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.local.certificates import renew_certificates
 from infra.local.errors import StackError
 from infra.local.home import REPOSITORY, Home
 from infra.local.process import ManagedProcess
@@ -16,6 +17,7 @@ from infra.local.secrets import Secrets
 from infra.local.stack import Stack
 from infra.logs import new_lines
 from infra.topology import PORTS, SERVICES, Topology, free_topology, local_topology
+from millrace.tls.files import TlsFiles
 
 STACK_DECIDES = (
     "DATABASE_URL",
@@ -25,6 +27,9 @@ STACK_DECIDES = (
     "HTTP_PORT",
     "GRPC_HOST",
     "GRPC_PORT",
+    "TLS_CA",
+    "TLS_CERTIFICATE",
+    "TLS_KEY",
 )
 
 
@@ -181,6 +186,26 @@ def test_secrets_are_made_once_and_only_their_owner_reads_them(home: Home) -> No
     assert Secrets(home).get("postgres.service") == first
     assert Secrets(home).get("postgres.migrator") != first
     assert home.secrets.stat().st_mode & 0o777 == 0o600
+
+
+def test_certificates_are_made_once_and_each_service_is_shown_its_own(home: Home) -> None:
+    assert renew_certificates(home, SERVICES) == [service.name for service in SERVICES]
+    assert renew_certificates(home, SERVICES) == []
+    assert home.certificates.stat().st_mode & 0o777 == 0o700
+    stack = Stack(Topology(PORTS), home.root)
+    for service in SERVICES:
+        env = stack.component(service.name).command().env
+        files = [Path(env[f"{service.prefix}TLS_{name}"]) for name in ("CA", "CERTIFICATE", "KEY")]
+        assert TlsFiles(*files).read().names == {f"{service.name}.millrace"}
+
+
+def test_a_damaged_ca_is_said_in_one_line(home: Home) -> None:
+    renew_certificates(home, SERVICES)
+    (home.certificates / "ca" / "key.pem").unlink()
+    with pytest.raises(
+        StackError, match=r"^certificates: the CA in .* can't be used \(.*\): restore its files"
+    ):
+        renew_certificates(home, SERVICES)
 
 
 def test_a_damaged_secrets_file_is_not_replaced(home: Home) -> None:

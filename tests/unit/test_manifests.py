@@ -20,6 +20,7 @@ postgres = 5501
 """
 STOCK = ORDER.replace("order", "stock").replace("01\n", "02\n")
 HEARS = '\n[[reactions]]\nname = "holds"\nhears = ["{}.events"]\n'
+CALLERS = "\n[callers]\nGetStock = [{}]\n"
 READS = '\n[[read_models]]\nname = "stock"\n'
 
 
@@ -111,11 +112,33 @@ def test_a_wrong_line_is_named(tmp_path: Path, wrong: str, said: str) -> None:
         (STOCK + HEARS.format("stocks"), "holds hears 'stocks.events', its own"),
         (STOCK + HEARS.format("orders") + HEARS.format("orders"), "reaction 'holds' of stock is taken twice"),
         (STOCK + READS + READS, "read model 'stock' of stock is taken twice"),
+        (
+            STOCK + CALLERS.format('"cart"'),
+            "callers.GetStock: there is no service 'cart'; there are: order, stock",
+        ),
+        (
+            'asks = ["order"]\n' + STOCK,
+            "asks: 'order' lets stock call nothing: add it in [callers] of order_service/service.toml",
+        ),
     ],
 )
 def test_manifests_that_contradict_each_other_are_refused(tmp_path: Path, other: str, said: str) -> None:
     lines = refused(write(tmp_path, order=ORDER, stock=other))
     assert any(line.startswith(f"stock_service/service.toml: {said}") for line in lines), lines
+
+
+def test_a_caller_that_does_not_ask_is_named(tmp_path: Path) -> None:
+    lines = refused(write(tmp_path, order=ORDER, stock=STOCK + CALLERS.format('"order"')))
+    assert lines == [
+        "order_service/service.toml: asks: 'stock' is missing, whose GetStock it may call by"
+        " stock_service/service.toml"
+    ]
+
+
+def test_who_asks_and_who_may_call_are_two_sides_of_one_thing(tmp_path: Path) -> None:
+    asks = 'asks = ["stock"]\n' + ORDER
+    _, stock = read_manifests(write(tmp_path, order=asks, stock=STOCK + CALLERS.format('"order"')))
+    assert stock.callers == {"GetStock": ("order",)}
 
 
 @pytest.mark.parametrize(

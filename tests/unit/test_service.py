@@ -24,6 +24,7 @@ from millrace import (
     Topic,
 )
 from millrace.application.reactions import Reactions
+from millrace.testing.certificates import tls_settings
 from order_service.app import service as order
 from schemas.topics import INVENTORY, ORDERS
 
@@ -82,7 +83,9 @@ class _Store:
     registry = EVENTS
 
 
-SETTINGS = ServiceSettings(database_url="postgresql://nobody:secret@127.0.0.1:1/nothing")
+SETTINGS = ServiceSettings(
+    database_url="postgresql://nobody:secret@127.0.0.1:1/nothing", **tls_settings("greeter")
+)
 
 
 def test_names_groups_and_sources_follow_from_the_declaration() -> None:
@@ -155,7 +158,9 @@ async def test_resources_are_closed_with_the_process() -> None:
         seen.append("closed")
 
     async with service.open(SETTINGS) as opened:
-        assert {"http", "grpc"} <= {worker.name for worker in opened.workers}
+        names = {worker.name for worker in opened.workers}
+        assert {"http", "certificate"} <= names
+        assert "grpc" not in names, "a service that serves no method has no port for it"
         assert len(seen) == 1
     assert seen[1:] == ["closed"]
 
