@@ -174,7 +174,7 @@ class PassedCanary:
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why nothing can be appended to a store (millrace/migrations/0012_store_state.sql,
-    0015_append_lock_limits.sql).
+    0019_owner_appends.sql).
 
     behind   its topic holds events that it lacks; else its server is another one, and was not compared with
              the topic

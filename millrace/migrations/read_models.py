@@ -3,12 +3,12 @@ need."""
 
 from millrace.postgres.database import Connection
 from millrace.read_models.model import Copy, ReadModel
+from millrace.store.append_lock import TAKE_APPEND_LOCK
 
 _REGISTER = """
     INSERT INTO public.read_models (name, version, tables, consumer) VALUES (%s, %s, %s, %s)
     ON CONFLICT (name, version) DO UPDATE SET tables = excluded.tables, consumer = excluded.consumer
 """
-_APPEND_LOCK = "SELECT pg_advisory_xact_lock(7815263014)"
 _IS_FIRST = """
     SELECT NOT EXISTS (SELECT FROM public.events) AND NOT EXISTS (SELECT FROM public.read_model_copies
         WHERE name = %s)
@@ -49,7 +49,7 @@ async def create_read_model(connection: Connection, read_model: ReadModel) -> No
     beside what its readers have (millrace/rebuild/build_first.py), so that nobody sees it half full.
     """
     # No first event is appended between the look and the commit.
-    await connection.execute(_APPEND_LOCK)
+    await connection.execute(TAKE_APPEND_LOCK)
     first = await (await connection.execute(_IS_FIRST, (read_model.name,))).fetchone() == (True,)
     copy = Copy.LIVE if first else Copy.NEXT
     await connection.execute(_CREATE, (read_model.name, read_model.version, str(copy)))

@@ -1,7 +1,11 @@
 """Who holds the append lock, and for how long: nobody else appends meanwhile (docs/event-store.md)."""
 
 from dataclasses import dataclass
+from typing import LiteralString
 
+TAKE_APPEND_LOCK: LiteralString = "LOCK TABLE public.append_lock IN EXCLUSIVE MODE"
+"""For the owner of the tables; nobody else has a right to it. Appends take it in append_events
+(millrace/migrations/0019_owner_appends.sql)."""
 NOTICED = 3.0
 """Seconds after which a hold is no ordinary append."""
 TOO_LONG = 15.0
@@ -11,7 +15,7 @@ of it."""
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """A row of the function append_lock_holder (millrace/migrations/0015_append_lock_limits.sql)."""
+    """A row of the function append_lock_holder (millrace/migrations/0019_owner_appends.sql)."""
 
     pid: int
     login: str

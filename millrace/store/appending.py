@@ -1,4 +1,4 @@
-"""One group of append requests as one call of the SQL function append_events (migration 0002)."""
+"""One group of append requests as one call of the SQL function append_events (migration 0019)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

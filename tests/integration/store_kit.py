@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -15,7 +15,7 @@ from millrace.domain.events import DomainEvent, EventRegistry, Metadata, NewEven
 from millrace.kafka.record import Delivered, from_record
 from millrace.kafka.topics import Topic
 from millrace.migrations import migrate
-from millrace.postgres.database import Pool, open_pool
+from millrace.postgres.database import Connection, Pool, open_pool
 from millrace.read_models.model import ReadModel
 from millrace.relay import Relay
 from millrace.runtime.backoff import Backoff
@@ -24,6 +24,11 @@ from millrace.store import ANY, EventStore, StreamAppend
 from tests.support import eventually
 
 SOURCE = "/counter-service"
+_APPEND_AS: LiteralString = """
+    SELECT outcome FROM public.append_events(
+        '{0}', ARRAY[%s::text], '{-1}', '{1}', '{1}', ARRAY[gen_random_uuid()], ARRAY[%s::text],
+        ARRAY[%s::int], ARRAY[%s::text], ARRAY['{"correlation_id": "c"}'])
+"""
 
 
 def never() -> AdaptivePoll:
@@ -37,6 +42,15 @@ class Counted(DomainEvent, version=1):
 
 
 REGISTRY = EventRegistry([Counted])
+
+
+async def append_as(
+    connection: Connection, stream_id: str, *, event_type: str = "Counted", version: int = 1, data: str = "{}"
+) -> None:
+    """At the end of the stream, what the service's process of another release appends: an event of a type,
+    or a version of its schema, that this one may not know."""
+    found = await connection.execute(_APPEND_AS, (stream_id, event_type, version, data))
+    assert await found.fetchone() == ("appended",)
 
 
 @dataclass(frozen=True)

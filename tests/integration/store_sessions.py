@@ -8,9 +8,8 @@ from typing import Any
 
 from infra.testing import DatabaseUrls
 from millrace.postgres.database import Connection, connect
+from millrace.store.append_lock import TAKE_APPEND_LOCK
 from tests.support import eventually
-
-APPEND_LOCK = 7815263014  # as in millrace/migrations
 
 
 @dataclass
@@ -24,7 +23,7 @@ class Hold:
 
         async def enough() -> list[int]:
             cursor = await self.connection.execute(
-                "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                "SELECT pid FROM pg_locks WHERE relation = 'append_lock'::regclass AND NOT granted"
                 " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             )
             pids = [pid for (pid,) in await cursor.fetchall()]
@@ -34,14 +33,15 @@ class Hold:
         return await eventually(enough, what=f"{count} appends that wait")
 
     async def release(self) -> None:
-        await self.connection.execute("SELECT pg_advisory_unlock_all()")
+        await self.connection.execute("ROLLBACK")
 
 
 @asynccontextmanager
 async def appending_is_held_up(database: DatabaseUrls) -> AsyncIterator[Hold]:
     """Holds the append lock until `release` or the end of the block."""
     async with await connect(database.superuser, name="hold") as connection:
-        await connection.execute("SELECT pg_advisory_lock(%s)", (APPEND_LOCK,))
+        await connection.execute("BEGIN")
+        await connection.execute(TAKE_APPEND_LOCK)
         yield Hold(connection)
 
 
@@ -63,14 +63,16 @@ async def waits_for_a_lock(database: DatabaseUrls, pid: int, *, unless: asyncio.
         await eventually(settled, what="the other writer waits or is done")
 
 
-async def somebody_waits(database: DatabaseUrls, *, unless: asyncio.Task[Any] | None = None) -> None:
-    """Returns when somebody waits for a lock in this database, or `unless` is done."""
+async def somebody_waits(
+    database: DatabaseUrls, *, count: int = 1, unless: asyncio.Task[Any] | None = None
+) -> None:
+    """Returns when `count` sessions wait for a lock in this database, or `unless` is done."""
     async with await connect(database.superuser, name="watch") as connection:
 
         async def waiting() -> bool:
             cursor = await connection.execute(
                 "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
-            return (unless is not None and unless.done()) or await cursor.fetchone() is not None
+            return (unless is not None and unless.done()) or len(await cursor.fetchall()) >= count
 
         await eventually(waiting, 30.0, "somebody waits for a lock")

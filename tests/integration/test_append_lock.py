@@ -14,7 +14,7 @@ from infra.testing import DatabaseUrls
 from millrace.postgres.database import Connection, connect
 from millrace.process import probe as probe_module
 from millrace.process.probe import DatabaseProbe
-from tests.integration.store_kit import StoreKit, open_store_kit
+from tests.integration.store_kit import StoreKit, append_as, open_store_kit
 from tests.integration.store_sessions import appending_is_held_up
 from tests.support import eventually
 
@@ -53,7 +53,7 @@ async def test_who_appends_and_then_does_something_else_is_cut_off_and_meanwhile
         probing(kit.database) as probe,
         await psycopg.AsyncConnection.connect(kit.database.service, application_name="busy") as busy,
     ):
-        await busy.execute(INSERT)
+        await append_as(busy, "by hand")
         sleeping = asyncio.create_task(busy.execute("SELECT pg_sleep(62)"))
         said = (
             f"commands wait: pid {busy.info.backend_pid} (login test_service, application busy) has held"
@@ -75,8 +75,8 @@ async def test_who_is_busy_with_many_short_statements_is_ended(
     monkeypatch.setattr(probe_module, "NOTICED", 0.5)
     monkeypatch.setattr(probe_module, "TOO_LONG", 1.5)
 
-    async def busy(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
-        await connection.execute(INSERT)
+    async def busy(connection: Connection) -> None:
+        await append_as(connection, "by hand")
         while True:
             await connection.execute("SELECT pg_sleep(0.1)")
 
@@ -139,12 +139,12 @@ async def test_appends_that_follow_one_another_are_no_long_hold(
 async def test_the_limit_ends_with_the_transaction_and_a_stricter_one_stays(kit: StoreKit) -> None:
     async with await connect(kit.database.service, name="limits") as connection:
         async with connection.transaction(force_rollback=True):
-            await connection.execute(INSERT)
+            await append_as(connection, "by hand")
             assert await limit(connection) == "10s"
         assert await limit(connection) == "0"
         await connection.execute("SET statement_timeout = '2s'")
         async with connection.transaction(force_rollback=True):
-            await connection.execute(INSERT)
+            await append_as(connection, "by hand")
             assert await limit(connection) == "2s"
 
 

@@ -14,7 +14,7 @@ from millrace.domain.events import DomainEvent, EventRegistry, RecordedEvent
 from millrace.domain.upcasting import Json, Upcaster
 from millrace.store import EventStore
 from tests.integration.consumer_kit import ConsumerKit, open_consumer_kit
-from tests.integration.store_kit import REGISTRY, Counted, running
+from tests.integration.store_kit import REGISTRY, Counted, append_as, running
 from tests.support import eventually
 
 
@@ -92,16 +92,12 @@ async def test_events_of_a_newer_version_wait_for_the_deployment_and_others_flow
         await kit.effects({"both": [1, 2, 3, 4, 5], "old": [1, 2]} | {f"new-{n}": [1] for n in range(50)})
 
 
-_APPEND_NEWER = (
-    "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
-    " VALUES (%s, 1, gen_random_uuid(), 'Counted', 3, %s, '{\"correlation_id\": \"c\"}') RETURNING 1"
-)
-
-
 async def newer_stream(kit: ConsumerKit, stream_id: str) -> None:
     """What a new process writes into the consumer's own store: the stream that it decides on for
     `stream_id`."""
-    await kit.fetch(_APPEND_NEWER, f"echo-{stream_id}", '{"n": 0, "measured_in": "crates"}')
+    data = '{"n": 0, "measured_in": "crates"}'
+    async with kit.pool.connection() as connection:
+        await append_as(connection, f"echo-{stream_id}", version=3, data=data)
 
 
 @asynccontextmanager

@@ -31,6 +31,7 @@ from schemas.events.orders import OrderCreated, order_stream
 from schemas.topics import INVENTORY, NOTIFICATIONS, ORDERS
 from tests.integration import inventory_room
 from tests.integration.order_room import OPERATOR, Room, as_customer, open_room
+from tests.integration.store_kit import append_as
 from tests.support import eventually
 
 EXAMPLE = orjson.loads((Path(schemas.__file__).parent / "examples" / "OrderCreated.v1.json").read_bytes())
@@ -55,11 +56,7 @@ async def append_as_version_1(room: Room, order_id: UUID) -> bytes:
     # Spaces and all: nobody may write it anew on its way.
     stored = orjson.dumps(data, option=orjson.OPT_INDENT_2)
     async with room.app.pool.connection() as connection:
-        await connection.execute(
-            "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
-            " VALUES (%s, 1, gen_random_uuid(), 'OrderCreated', 1, %s, '{\"correlation_id\": \"old\"}')",
-            (order_stream(order_id), stored.decode()),
-        )
+        await append_as(connection, order_stream(order_id), event_type="OrderCreated", data=stored.decode())
     room.store.wakeup.notify()
     return stored
 
@@ -116,11 +113,7 @@ async def test_what_an_older_process_cannot_read_is_answered_with_try_again(room
     that."""
     newer = uuid4()
     async with room.app.pool.connection() as connection:
-        await connection.execute(
-            "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
-            " VALUES (%s, 1, gen_random_uuid(), 'OrderCreated', 3, '{}', '{\"correlation_id\": \"new\"}')",
-            (order_stream(newer),),
-        )
+        await append_as(connection, order_stream(newer), event_type="OrderCreated", version=3)
     for answer in (
         await room.command(newer, "cancel"),
         await room.http.get(f"/orders/{newer}/events", headers=OPERATOR),

@@ -7,7 +7,7 @@ import pytest
 
 from infra.testing import DatabaseUrls
 from millrace.migrations import migrate
-from millrace.postgres.database import Connection, open_pool
+from millrace.postgres.database import Connection, connect, open_pool
 from millrace.store import rows, snapshot_rows
 
 STREAMS = [f"s-{n}" for n in range(20)]
@@ -22,8 +22,9 @@ _FILL = """
 async def connection(database: DatabaseUrls) -> AsyncIterator[Connection]:
     """A session of the service, in a store of 20 streams with a thousand events each."""
     await migrate(database.migrator)
+    async with await connect(database.superuser, name="fill") as owner:
+        await owner.execute(_FILL)
     async with open_pool(database.service, name="test", max_size=1) as pool, pool.connection() as connection:
-        await connection.execute(_FILL)
         yield connection
 
 

@@ -11,7 +11,7 @@ from millrace.application.fold import fold_streams
 from millrace.domain.decider import Decider
 from millrace.domain.events import DomainEvent, UnknownEvent
 from millrace.store import EventStore, Shard
-from tests.integration.store_kit import Counted, StoreKit, open_store_kit
+from tests.integration.store_kit import Counted, StoreKit, append_as, open_store_kit
 
 
 def add(total: int, event: DomainEvent) -> int:
@@ -110,10 +110,7 @@ async def test_an_event_that_cannot_be_read_is_named(database: DatabaseUrls) -> 
     async with open_store_kit(database) as kit:
         await kit.append("sum-1", 1)
         async with kit.pool.connection() as connection:
-            await connection.execute(
-                "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
-                " VALUES ('sum-1', 2, gen_random_uuid(), 'Counted', 9, '{}', '{}')"
-            )
+            await append_as(connection, "sum-1", version=9)
         with pytest.raises(UnknownEvent, match="version 2 of sum-1: Counted version 9"):
             async for _ in fold_streams(kit.store, SUM):
                 pass

@@ -15,7 +15,15 @@ from millrace.postgres.database import Connection
 from millrace.read_models.model import ReadModel
 from millrace.read_models.projector import Projector, ProjectorState
 from millrace.store import EventStore
-from tests.integration.store_kit import Counted, StoreKit, crashing, never, open_store_kit, running
+from tests.integration.store_kit import (
+    Counted,
+    StoreKit,
+    append_as,
+    crashing,
+    never,
+    open_store_kit,
+    running,
+)
 from tests.support import eventually
 
 
@@ -214,24 +222,19 @@ NEWER = EventRegistry(
     [create_model("Counted", __base__=Counted, __cls_kwargs__={"version": 2}, unit=(str, ...))],
     upcasters=[Upcaster("Counted", 1, lambda data: {**data, "unit": "pieces"})],
 )
-_APPEND_NEWER: LiteralString = """
-    INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)
-    VALUES (%s, %s, gen_random_uuid(), 'Counted', 2, format('{"n": %%s, "unit": "crates"}', %s::int)::json,
-            '{"correlation_id": "c"}')
-    RETURNING 1
-"""
 
 
-async def append_newer(kit: StoreKit, stream_id: str, version: int, n: int) -> None:
+async def append_newer(kit: StoreKit, stream_id: str, n: int) -> None:
     """What the process of the next deployment writes."""
-    await kit.fetch(_APPEND_NEWER, stream_id, version, n)
+    async with kit.pool.connection() as connection:
+        await append_as(connection, stream_id, version=2, data=f'{{"n": {n}, "unit": "crates"}}')
     kit.store.wakeup.notify()
 
 
 async def test_it_waits_at_an_event_of_a_newer_program_and_says_what_to_do(kit: StoreKit) -> None:
     """A deployment was rolled back, and the store holds what it wrote."""
     await kit.append("counter-1", *range(1, 10))
-    await append_newer(kit, "counter-1", 10, 10)
+    await append_newer(kit, "counter-1", 10)
     await kit.append("counter-2", 1)
     projector = Projector(kit.store, Totals(), kit.pool)
     async with running(projector):
@@ -265,13 +268,13 @@ async def test_old_and_new_programs_side_by_side_apply_each_event_once(
     monkeypatch.setattr("millrace.read_models.projector._LOOK", 0.05)
     old = Projector(kit.store, Totals(), kit.pool)
     store = EventStore(kit.pool, NEWER)
-    await append_newer(kit, "counter-new", 1, 1)
+    await append_newer(kit, "counter-new", 1)
     async with store, running(old):
         await eventually(lambda: old.state is ProjectorState.OUTDATED, what="it waits")
         async with running(Projector(store, Totals(), kit.pool)):
             await caught_up(kit)
             for version in range(2, 12):
-                await append_newer(kit, "counter-new", version, version)
+                await append_newer(kit, "counter-new", version)
                 await kit.append("counter-old", version)
                 assert old.health().alive
             await caught_up(kit)

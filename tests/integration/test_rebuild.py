@@ -284,7 +284,7 @@ class Produces(Totals):
     ("mischief", "refusal"),
     [
         (Appends, "a replay appends no events"),
-        (Inserts, "a replay appends no events"),
+        (Inserts, "permission denied for table events"),
         (Mails, "may not do socket.connect"),
         (Produces, "may not do socket.connect"),
     ],

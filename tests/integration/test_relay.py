@@ -14,6 +14,7 @@ from infra.testing import DatabaseUrls, KafkaServer
 from millrace.relay import RelayState
 from tests.integration.store_kit import (
     RelayKit,
+    append_as,
     crashing,
     first_occurrences,
     never,
@@ -75,12 +76,8 @@ async def test_an_append_that_nobody_announced_is_found_by_polling(kit: RelayKit
     relay = kit.relay()
     async with running(relay):
         await eventually(lambda: relay.status.state is RelayState.RELAYING, what="a leader")
-        await kit.fetch(
-            "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
-            " VALUES ('counter-1', 1, gen_random_uuid(), 'Counted', 1, '{\"n\": 1}', '{\"correlation_id\":"
-            ' "c"}\')'
-            " RETURNING 1"
-        )
+        async with kit.pool.connection() as connection:
+            await append_as(connection, "counter-1", data='{"n": 1}')
         await kit.eventually_delivered(1)
 
 

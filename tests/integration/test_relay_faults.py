@@ -179,13 +179,13 @@ async def _cut_sessions(kit: RelayKit) -> None:
 
 async def test_a_paused_leader_cannot_move_the_cursor_after_another_took_over(kit: RelayKit) -> None:
     url, topic = kit.database.service, kit.topic
+    async with await psycopg.AsyncConnection.connect(kit.database.superuser) as admin:
+        await admin.execute("GRANT EXECUTE ON FUNCTION pg_advisory_unlock_all() TO millrace_service")
     async with open_session(url, topic) as first, open_session(url, topic) as second:
         paused = await try_lead(first, kit.topic)
         assert paused is not None
         assert await try_lead(second, kit.topic) is None
-        await first.connection.execute(
-            "SELECT pg_advisory_unlock_all()"
-        )  # the lock is lost, the leader does not know
+        await first.connection.execute("SELECT pg_advisory_unlock_all()")  # and does not know it
         successor = await try_lead(second, kit.topic)
         assert successor is not None
         await successor.advance(10)

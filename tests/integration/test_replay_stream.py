@@ -40,6 +40,7 @@ from schemas.events.notifications import NotificationRequested, NotificationSent
 from schemas.events.orders import OrderCancelled, OrderConfirmed, OrderCreated, OrderLine
 from schemas.events.users import UserContactChanged, UserDeactivated, UserRegistered
 from schemas.money import Money
+from tests.integration.store_kit import append_as
 from user_service.app import service as user
 
 ID = UUID("0190f3a8-0000-7000-8000-000000000001")
@@ -254,10 +255,6 @@ async def test_programs_read_json_and_exit_codes(streams: StoredStreams) -> None
 
 async def test_an_event_of_a_newer_program_is_named(streams: StoredStreams) -> None:
     async with streams.store._pool.connection() as connection:
-        await connection.execute(
-            "INSERT INTO events (stream_id, version, event_id, type, schema_version, data, metadata)"
-            " VALUES (%s, 4, gen_random_uuid(), 'OrderCreated', 99, '{}', '{\"correlation_id\": \"c\"}')",
-            (f"order-{ID}",),
-        )
+        await append_as(connection, f"order-{ID}", event_type="OrderCreated", version=99)
     assert "event 4 can't be read: OrderCreated version 99" in await streams.refused(f"order-{ID}")
     assert (await streams.shown(f"order-{ID}", AsOf(version=3)))["version"] == 3

@@ -17,6 +17,7 @@ from millrace.kafka.lineage import Lineage
 from millrace.kafka.topics import Topic
 from millrace.operations.restore.forks import Decision, ForkOutcome
 from millrace.postgres.database import Connection, Pool
+from millrace.store.append_lock import TAKE_APPEND_LOCK
 from millrace.store.rows import fetch_events
 
 _TAIL: LiteralString = """
@@ -229,7 +230,7 @@ async def repair(
     """
     async with pool.connection() as connection, connection.transaction():
         # The lock of every append: behind it nobody adds to what was decided on.
-        await connection.execute("SELECT pg_advisory_xact_lock(7815263014)")
+        await connection.execute(TAKE_APPEND_LOCK)
         if await _scalar(connection, "SELECT coalesce(max(position), 0) FROM public.events") != head:
             raise StoreMoved
         # A projector reads and applies under its checkpoint's lock: none may be about to commit what leaves
@@ -258,7 +259,7 @@ async def repair(
 async def take_on_renewals(pool: Pool, topic: Topic, renewals: Sequence[Lineage]) -> None:
     """The store went back behind renewals of its epoch, and lacks no event. Raises psycopg.Error."""
     async with pool.connection() as connection, connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(7815263014)")
+        await connection.execute(TAKE_APPEND_LOCK)
         await _take_on(connection, topic, renewals, renewals[-1].new_epoch)
         await connection.execute("SELECT public.note_store_verified()")
 
@@ -275,7 +276,7 @@ async def renew_epoch(pool: Pool, topic: Topic, prefixes: Sequence[str], by: str
     """The tail is lost for good: the store goes on with another epoch. Returns the position where the old one
     ended."""
     async with pool.connection() as connection, connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(7815263014)")
+        await connection.execute(TAKE_APPEND_LOCK)
         ended_at: int = await _scalar(connection, _RENEW, topic.name, topic.generation, list(prefixes), by)
         # The relay that leads knows the old epoch: it loses its fence, and whoever leads next reads the new
         # one.
