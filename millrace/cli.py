@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import psycopg
 import typer
 
-from millrace.migrations import MigrationError
+from millrace.migrations import MigrationError, not_hardened
 from millrace.operations.audit.cli import add_audit
 from millrace.operations.definition import ServiceDefinition
 from millrace.operations.lost.cli import lost_commands
@@ -91,7 +91,10 @@ def _add_migrate(app: typer.Typer, definition: ServiceDefinition, prefix: str) -
 
     @app.command("migrate")
     def migrate_command() -> None:
-        """Bring the database up to date; harmless when it is, or when another process does the same."""
+        """Bring the database up to date; harmless when it is, or when another process does the same.
+
+        Lists what the database leaves open because no superuser has set it up.
+        """
         try:
             loaded = load(MigrationSettings, prefix=prefix)
         except SettingsError as error:
@@ -99,10 +102,15 @@ def _add_migrate(app: typer.Typer, definition: ServiceDefinition, prefix: str) -
         configure_logging(name, level=loaded.log_level, form=loaded.log_format)
         try:
             applied = asyncio.run(definition.migrate(loaded.migration_database_url))
+            left_open = asyncio.run(not_hardened(loaded.migration_database_url))
         except (psycopg.OperationalError, MigrationError) as error:
             echo(f"{name}: can't migrate: {first_line(error)}", err=True)
             raise typer.Exit(1) from None
         echo(f"{name}: {', '.join(applied) if applied else 'up to date'}")
+        for line in left_open:
+            echo(f"{name}: not hardened: {line}")
+        if left_open:
+            echo(f"{name}: to close this, run millrace/postgres/bootstrap.sql on the database as a superuser")
 
 
 def _add_operations(app: typer.Typer, tools: Tools, repairs: Tools) -> None:

@@ -16,7 +16,11 @@ from millrace.postgres.database import Connection, session_options
 from millrace.read_models.model import ReadModel
 
 _FILE = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
-_LOCK = 7815263015  # of pg_advisory_lock; the append lock is 7815263014
+_LOCK = 7815263015  # of pg_advisory_lock, for programs of every version
+
+# What waits to change a table holds up everybody who comes after it: no longer than this. Then `migrate`
+# fails, and is to be tried again.
+LOCK_TIMEOUT = "10s"
 
 _HISTORY = """
     CREATE TABLE IF NOT EXISTS public.schema_migrations (
@@ -83,6 +87,7 @@ async def migrate(
     ) as connection:
         # Held until the connection closes: the second process waits here, then finds everything done.
         await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        await connection.execute("SELECT set_config('lock_timeout', %s, false)", (LOCK_TIMEOUT,))
         await connection.execute("SET ROLE millrace_owner")
         await connection.execute(_HISTORY)
         applied = []

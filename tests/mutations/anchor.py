@@ -55,9 +55,11 @@ def locate(mutation: Mutation, root: Path) -> Anchor:
 
 
 def _of_sql(function: str, root: Path) -> Iterator[tuple[Path, int, str]]:
-    """The newest file that defines it."""
+    """The newest file that defines it, or the file of that name (without its ending)."""
     defines = re.compile(rf"FUNCTION\s+{re.escape(function)}\s*\(", re.IGNORECASE)
-    found = [file for file in _files(root, "*.sql") if defines.search(file.read_text())]
+    found = [
+        file for file in _files(root, "*.sql") if function == file.stem or defines.search(file.read_text())
+    ]
     for file in sorted(found, key=lambda file: file.name)[-1:]:
         yield file, 0, file.read_text()
 

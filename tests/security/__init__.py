@@ -1,0 +1,1 @@
+"""What must be refused: tried with true credentials, on real servers."""
