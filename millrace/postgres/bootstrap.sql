@@ -125,6 +125,7 @@ FROM (VALUES ('pg_try_advisory_lock(bigint)', 'millrace_service'),          -- t
              ('pg_notify(text, text)', 'millrace_service'),                 -- an append, to the other processes
              ('pg_terminate_backend(integer, bigint)', 'millrace_service'), -- a leader that is frozen
              ('pg_advisory_lock(bigint)', :'migrator'),                     -- one migration at a time
+             ('pg_try_advisory_lock(bigint)', 'millrace_owner'),            -- one restore at a time
              ('pg_advisory_xact_lock(bigint)', 'millrace_owner'),           -- migrations up to 0020
              ('pg_current_xact_id()', 'millrace_owner')                     -- the name of a copy that is discarded
      ) AS needed (function, grantee)
