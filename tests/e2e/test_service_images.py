@@ -59,7 +59,14 @@ def images(project: Project) -> dict[str, str]:
 def lonely_service(project: Project, images: dict[str, str]) -> Iterator[str]:
     """An order service without a database and without Kafka."""
     name = f"lonely-{uuid.uuid4().hex[:8]}"
-    settings = (f"--env=ORDER_DATABASE_URL={NOWHERE}", "--env=ORDER_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1")
+    docker("volume", "create", f"--label={PROJECT}={project.name}", name)
+    make_certificate(images["order"], name)
+    settings = (
+        f"--env=ORDER_DATABASE_URL={NOWHERE}",
+        "--env=ORDER_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1",
+        *(f"--env=ORDER_TLS_{one}=/run/tls/{one.lower()}.pem" for one in ("CA", "CERTIFICATE", "KEY")),
+        f"--volume={name}:/run/tls:ro",
+    )
     health = ("--health-interval=1s", "--health-retries=1", "--health-start-period=1s")
     docker(
         "run",
@@ -74,6 +81,15 @@ def lonely_service(project: Project, images: dict[str, str]) -> Iterator[str]:
     )
     yield name
     docker("rm", "--force", "--volumes", name)
+    docker("volume", "rm", name)
+
+
+def make_certificate(image: str, volume: str) -> None:
+    """As the step `certificates` of compose.yaml, into a volume that the order service mounts."""
+    rights = ("--user=0:0", "--cap-drop=ALL", "--cap-add=CHOWN", "--cap-add=DAC_OVERRIDE")
+    step = ("-m", "millrace.tls", "--owner", "10001", "/certificates", "order")
+    mounts = ("--network=none", f"--volume={volume}:/certificates/order", "--entrypoint=python")
+    docker("run", "--rm", *mounts, *rights, image, *step)
 
 
 async def says(container: str, text: str) -> str:
