@@ -89,6 +89,12 @@ FAULTS: dict[str, tuple[Callable[[TlsFiles], object], str]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that would start ends with 0."""
+    monkeypatch.setattr("millrace.cli.run_service", lambda *_: 0)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_service_whose_certificate_can_not_be_used_does_not_start(files: TlsFiles, fault: str) -> None:
     spoil, said = FAULTS[fault]
