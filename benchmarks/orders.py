@@ -64,10 +64,12 @@ async def server(url: str, argv: Sequence[str | Path], environment: Mapping[str,
         async with httpx.AsyncClient() as client, asyncio.timeout(30):
             while True:
                 try:
-                    (await client.get(f"{url}/docs")).raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    await asyncio.sleep(0.05)
+                    answer = await client.get(f"{url}/readyz")  # the bare one has no such path
+                    if answer.status_code != 503:
+                        break
+                except httpx.TransportError:
+                    pass
+                await asyncio.sleep(0.05)
         yield url
     finally:
         running.terminate()

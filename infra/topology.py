@@ -28,6 +28,7 @@ TOPICS = tuple(Topic(one.topic, one.partitions, one.generation, source=f"/{one.s
 
 PORTS = {
     **{f"{service.prefix}HTTP": service.ports.http for service in SERVICES},
+    **{f"{service.prefix}INTERNAL": service.ports.internal for service in SERVICES},
     **{f"{service.prefix}GRPC": service.ports.grpc for service in SERVICES},
     **{f"{service.prefix}POSTGRES": service.ports.postgres for service in SERVICES},
     "KAFKA": 9092,
@@ -87,6 +88,8 @@ class Topology:
             "KAFKA_BOOTSTRAP_SERVERS": self.address("KAFKA"),
             "HTTP_HOST": self.listen,
             "HTTP_PORT": str(self.ports[f"{service.prefix}HTTP"]),
+            "INTERNAL_HOST": self.listen,
+            "INTERNAL_PORT": str(self.ports[f"{service.prefix}INTERNAL"]),
             "GRPC_HOST": self.listen,
             "GRPC_PORT": str(self.ports[f"{service.prefix}GRPC"]),
         }

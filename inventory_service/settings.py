@@ -11,4 +11,5 @@ class InventorySettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="INVENTORY_")
 
     http_port: Port = 8002
+    internal_port: Port = 7002
     grpc_port: Port = 9002

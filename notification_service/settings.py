@@ -31,6 +31,7 @@ class NotificationSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="NOTIFICATION_")
 
     http_port: Port = 8003
+    internal_port: Port = 7003
     grpc_port: Port = 9003
     user_grpc_target: GrpcTarget = "127.0.0.1:9004"
     smtp_host: str = "127.0.0.1"

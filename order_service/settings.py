@@ -12,6 +12,7 @@ class OrderSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="ORDER_")
 
     http_port: Port = 8001
+    internal_port: Port = 7001
     grpc_port: Port = 9001
     inventory_grpc_target: GrpcTarget = Field(
         "127.0.0.1:9002", description="where inventory answers queries: host:port"

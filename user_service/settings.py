@@ -30,6 +30,7 @@ class UserSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="USER_")
 
     http_port: Port = 8004
+    internal_port: Port = 7004
     grpc_port: Port = 9004
     privacy_master_key: Annotated[str, AfterValidator(_master_key)] = Field(
         repr=False, description="the key that wraps the users' keys: 32 random bytes in url-safe base64"

@@ -53,6 +53,15 @@ class ContainerStack:
         address = self.component(name).address
         return f"http://{address}" if self._is_asked_over_http(name) else address
 
+    def internal_url(self, service: str) -> str:
+        """Where the health of a service, its metrics and its API's description are."""
+        (port,) = [
+            self.topology.ports[f"{one.prefix}INTERNAL"]
+            for one in self.topology.services
+            if one.name == service
+        ]
+        return f"http://{LOOPBACK}:{port}"
+
     async def up(self) -> None:
         """Starts what does not run, heals what is cut, creates topics, and returns when everything is ready.
 

@@ -146,7 +146,8 @@ def print_where_to_look(stack: Stack, customer: Customer) -> None:
     places.add_row("[bold]board: what waits, where and why[/bold]", f"[bold]{stack.url('board')}[/bold]")
     places.add_row("  operator token, to act there", stack.operator_token)
     for service in stack.topology.services:
-        places.add_row(f"{service.name} API", f"{stack.url(service.name)}/docs")
+        places.add_row(f"{service.name} API", stack.url(service.name))
+        places.add_row("  described at", f"{stack.internal_url(service.name)}/docs")
     places.add_row("mailbox", stack.url("mailbox"))
     places.add_row("Kafka", stack.kafka.bootstrap_servers)
     places.add_row("logs", str(stack.home.root / "logs"))

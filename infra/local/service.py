@@ -32,15 +32,22 @@ class ServiceProcess(Component):
         migrate_env: Mapping[str, str],
     ) -> None:
         http_port = topology.port(f"{service.prefix}HTTP")
-        super().__init__(service.name, home, http_port, topology.port(f"{service.prefix}GRPC"))
+        internal_port = topology.port(f"{service.prefix}INTERNAL")
+        super().__init__(service.name, home, http_port, internal_port, topology.port(f"{service.prefix}GRPC"))
         self._package = service.package
         self._settings = settings
         self._migrate_env = migrate_env
         self._http_port = http_port.number
+        self._internal_port = internal_port.number
 
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self._http_port}"
+
+    @property
+    def internal_url(self) -> str:
+        """Where its health, its metrics and its API's description are."""
+        return f"http://{HOST}:{self._internal_port}"
 
     def command(self) -> ProgramCommand:
         env = {**asked_for_traces(), **self._settings.env}
@@ -70,7 +77,7 @@ class ServiceProcess(Component):
         await run(f"{self.name} migrate", argv, env=dict(self._migrate_env), cwd=REPOSITORY)
 
     async def check(self) -> None:
-        await require_ok(f"{self.url}/readyz")
+        await require_ok(f"{self.internal_url}/readyz")
 
 
 def asked_for_traces(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -98,6 +98,10 @@ class Stack:
     def url(self, name: str) -> str:
         return self.component(name).url
 
+    def internal_url(self, service: str) -> str:
+        """Where the health of a service, its metrics and its API's description are."""
+        return self.service(service).internal_url
+
     async def up(self, progress: Progress = silent) -> None:
         """Starts what does not run, and returns when everything is ready.
 

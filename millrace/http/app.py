@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
-from fastapi import APIRouter, FastAPI, Response
-from fastapi_offline import FastAPIOffline
+from fastapi import APIRouter, FastAPI
 
-from millrace.http import docs_page, errors, openapi
+from millrace.http import errors, openapi
 from millrace.http.front_door import FrontDoor
 from millrace.http.limits import HttpLimits
 from millrace.http.middleware import BodyRules, Correlation, Heads, Measured
@@ -31,17 +29,16 @@ def create_app(
 ) -> FastAPI:
     """An app with the house's rules: problem+json, correlation ids, requests within the limits.
 
-    `refusals` gives the status of a CommandRefused by its code (409 when not named). `asyncapi` makes the
-    document of /asyncapi.json. `router` (see millrace.http.routing) has the service's routes; what they need
-    is put into `app.state` by the caller (app.py). The page at /docs needs nothing from elsewhere.
+    `refusals` gives the status of a CommandRefused by its code (409 when not named). `router` (see
+    millrace.http.routing) has the service's routes; what they need is put into `app.state` by the caller
+    (app.py). The internal port serves its descriptions: OpenAPI, and what `asyncapi` makes.
     """
     limits = limits or HttpLimits()
-    app = FastAPIOffline(
+    app = FastAPI(
         title=title,
         description=description,
         version=version,
-        docs_url=None,  # see docs_page
-        redoc_url=None,
+        openapi_url=None,  # see millrace.http.internal
         redirect_slashes=False,
         # The routes themselves, not `include_router`: that matches every request a second time.
         routes=router.routes if router is not None else None,
@@ -49,9 +46,9 @@ def create_app(
     # Set when the process drains: waiting requests answer with what they have.
     app.state.draining = asyncio.Event()
     app.state.waits = Waits(limits.waits, limits.waits_per_actor)
+    app.state.asyncapi = asyncapi
     errors.install(app, refusals or {})
     openapi.install(app)
-    docs_page.install(app)
     # The last added is the outermost.
     app.add_middleware(Heads)
     app.add_middleware(BodyRules, limit=limits.body_bytes)
@@ -60,11 +57,4 @@ def create_app(
     app.add_middleware(Measured, metrics=metrics or Metrics())
     if tracing.active():
         app.add_middleware(Traced)
-    if asyncapi is not None:
-        describe = asyncapi
-
-        @app.get("/asyncapi.json", include_in_schema=False)
-        async def asyncapi_document() -> Response:
-            return Response(orjson.dumps(describe()), media_type="application/json")
-
     return app

@@ -1,32 +1,32 @@
-"""The page at /docs: the OpenAPI description, to read and to try. It needs nothing from elsewhere."""
+"""The page at /docs: the OpenAPI description, to read. It needs nothing from elsewhere."""
 
 import base64
 import hashlib
 import re
 from typing import Final
 
-from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse
 
-_FILES: Final = "/static-offline-docs"  # where FastAPIOffline serves Swagger UI's files
+FILES: Final = "/static-offline-docs"
+"""Where the files of Swagger UI are served."""
+
 _SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
-def install(app: FastAPI) -> None:
-    """Add the page to an app of FastAPIOffline."""
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs_page() -> HTMLResponse:
-        page = get_swagger_ui_html(
-            openapi_url=app.openapi_url or "",
-            title=app.title,
-            swagger_js_url=f"{_FILES}/swagger-ui-bundle.js",
-            swagger_css_url=f"{_FILES}/swagger-ui.css",
-            swagger_favicon_url=f"{_FILES}/favicon.png",
-        )
-        page.headers["Content-Security-Policy"] = _policy(bytes(page.body).decode())
-        return page
+def render(title: str) -> HTMLResponse:
+    """The page, beside /openapi.json."""
+    page = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title=title,
+        swagger_js_url=f"{FILES}/swagger-ui-bundle.js",
+        swagger_css_url=f"{FILES}/swagger-ui.css",
+        swagger_favicon_url=f"{FILES}/favicon.png",
+        # No button that sends requests: they would go to the internal port, which has none of the routes.
+        swagger_ui_parameters={"supportedSubmitMethods": []},
+    )
+    page.headers["Content-Security-Policy"] = _policy(bytes(page.body).decode())
+    return page
 
 
 def _policy(page: str) -> str:

@@ -1,11 +1,9 @@
-"""GET /livez and /readyz: the workers' health as JSON. GET /metrics: what they count.
+"""GET /livez and /readyz at the public port: whether, and nothing of why. The internal port has the details.
 
-In front of the app and without it: every process has them, whatever its roles, and they measure no request of
-their own.
+In front of the app and without it: they meet no limit, and are no request that is measured.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Final
 
 import orjson
@@ -13,60 +11,43 @@ from fastapi import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millrace.http.headers import guard
-from millrace.http.problems import Problem, method_not_allowed
+from millrace.http.problems import method_not_allowed
 from millrace.runtime.worker import Health
-from millrace.telemetry.metrics import Metrics
 
 _METHODS: Final = ("GET", "HEAD")
 
 Report = Callable[[], Mapping[str, Health]]
+"""The workers' health, by their names."""
+
+
+def is_alive(health: Health) -> bool:
+    """Whether the worker needs no restart."""
+    return health.alive
+
+
+def is_ready(health: Health) -> bool:
+    """Whether the worker stands in no request's way."""
+    return health.ready or not health.needed
 
 
 class HealthEndpoints:
-    """Answers the health paths and /metrics; everything else goes to `app`."""
+    """Answers the health paths; everything else goes to `app`."""
 
-    def __init__(self, app: ASGIApp, report: Report, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, report: Report) -> None:
         self.app = app
         self.report = report
-        self.metrics = metrics
-        self._answers: dict[str, Callable[[Scope], Response]] = {
-            "/livez": self._livez,
-            "/readyz": self._readyz,
-            "/metrics": self._tell,
-        }
+        self._questions = {"/livez": ("alive", is_alive), "/readyz": ("ready", is_ready)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self._answers.get(scope.get("path", ""))
-        if answer is None:
+        question = self._questions.get(scope.get("path", ""))
+        if question is None:
             await self.app(scope, receive, send)
         elif scope["method"] in _METHODS:
-            await guard(answer(scope))(scope, receive, send)
+            await guard(self._answer(*question))(scope, receive, send)
         else:
             await guard(method_not_allowed(_METHODS).response(scope))(scope, receive, send)
 
-    def _livez(self, _scope: Scope) -> Response:
-        return self._respond("alive", lambda health: health.alive)
-
-    def _readyz(self, _scope: Scope) -> Response:
-        return self._respond("ready", lambda health: health.ready or not health.needed)
-
-    def _tell(self, scope: Scope) -> Response:
-        accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
-        body, content_type = self.metrics.render(accept.decode("latin-1"))
-        return Response(body, headers={"Content-Type": content_type})
-
-    def _respond(self, word: str, good: Callable[[Health], bool]) -> Response:
-        checks = self.report()
-        failing = sorted(name for name, health in checks.items() if not good(health))
-        body = {
-            "status": f"not {word}" if failing else word,
-            "failing": failing,
-            "checks": {name: asdict(health) for name, health in checks.items()},
-        }
-        return Response(orjson.dumps(body), 503 if failing else 200, media_type="application/json")
-
-
-async def health_only(scope: Scope, receive: Receive, send: Send) -> None:
-    """The app of a process without the HTTP role."""
-    problem = Problem(404, "no_such_route", "This process serves /livez, /readyz and /metrics only.")
-    await guard(problem.response(scope))(scope, receive, send)
+    def _answer(self, word: str, good: Callable[[Health], bool]) -> Response:
+        well = all(good(health) for health in self.report().values())
+        body = {"status": word if well else f"not {word}"}
+        return Response(orjson.dumps(body), 200 if well else 503, media_type="application/json")

@@ -1,4 +1,4 @@
-"""The HTTP server as a worker: uvicorn, embedded."""
+"""HTTP servers as workers: uvicorn, embedded."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from millrace.http.connections import Connections
-from millrace.http.health import HealthEndpoints, Report, health_only
+from millrace.http.health import HealthEndpoints, Report
 from millrace.http.limits import HttpLimits
 from millrace.http.protocol import BoundedProtocol
 from millrace.runtime.open_files import allow_open_files
@@ -35,43 +35,22 @@ class _Server(uvicorn.Server):
         yield
 
 
-class HttpServer:
-    """Serves `app` (none: the health paths only) on host:port, and `metrics` at /metrics.
+class EmbeddedServer:
+    """Serves an ASGI app on host:port. `run` raises OSError naming the address when it can't be bound."""
 
-    `run` raises OSError naming the address when it can't be bound.
-    """
-
-    name = "http"
+    name = ""
 
     def __init__(
-        self,
-        app: FastAPI | None,
-        *,
-        host: str,
-        port: int,
-        role: Role | None = Role.HTTP,
-        metrics: Metrics | None = None,
-        limits: HttpLimits | None = None,
+        self, asgi: ASGIApp, *, host: str, port: int, limits: HttpLimits, role: Role | None = None
     ) -> None:
         self.role = role
-        self.metrics = metrics or Metrics()
-        """What it tells at /metrics: that of the whole process."""
-        self._app = app
+        self.asgi = asgi
+        """What it serves."""
         self._address = (host, port)
-        self._endpoints = HealthEndpoints(app or health_only, dict, self.metrics)
-        self._limits = limits or HttpLimits()
-        self._connections = Connections(self._limits.connections)
-        self._server = _Server(_config(self._endpoints, self._limits, self._connections))
+        self._limits = limits
+        self._connections = Connections(limits.connections)
+        self._server = _Server(_config(asgi, limits, self._connections))
         self._finished = asyncio.Event()
-
-    @property
-    def asgi(self) -> ASGIApp:
-        """What it serves: the routes, health and metrics."""
-        return self._endpoints
-
-    def show(self, report: Report) -> None:
-        """What /livez and /readyz tell from now on."""
-        self._endpoints.report = report
 
     async def run(self) -> None:
         """Serve until stopped."""
@@ -82,9 +61,7 @@ class HttpServer:
             self._finished.set()
 
     async def stop(self) -> None:
-        """Accept nothing new, answer what is in flight; waiting requests are told to answer at once."""
-        if self._app is not None:
-            self._app.state.draining.set()
+        """Accept nothing new, answer what is in flight."""
         self._server.should_exit = True
         await self._finished.wait()
 
@@ -93,6 +70,36 @@ class HttpServer:
         if self._server.should_exit:
             return Health(ready=False, detail="draining", needed=True)
         return Health(ready=self._server.started, detail="", needed=True)
+
+
+class HttpServer(EmbeddedServer):
+    """The public port: the routes of `app`, and whether the process is alive and ready."""
+
+    name = "http"
+
+    def __init__(
+        self,
+        app: FastAPI,
+        *,
+        host: str,
+        port: int,
+        metrics: Metrics | None = None,
+        limits: HttpLimits | None = None,
+    ) -> None:
+        self.app = app
+        self.metrics = metrics or Metrics()
+        """Those of the whole process."""
+        self._health = HealthEndpoints(app, dict)
+        super().__init__(self._health, host=host, port=port, limits=limits or HttpLimits(), role=Role.HTTP)
+
+    def show(self, report: Report) -> None:
+        """What /livez and /readyz answer by from now on."""
+        self._health.report = report
+
+    async def stop(self) -> None:
+        """As EmbeddedServer.stop; waiting requests are told to answer at once."""
+        self.app.state.draining.set()
+        await super().stop()
 
 
 def _config(app: ASGIApp, limits: HttpLimits, connections: Connections) -> uvicorn.Config:

@@ -23,9 +23,10 @@ class _Entry(BaseModel):
 
 
 class Ports(_Entry):
-    """Where it listens, and where its database server does."""
+    """Where it listens, and where its database server does. `internal`: health, metrics, /docs."""
 
     http: PortNumber
+    internal: PortNumber
     grpc: PortNumber
     postgres: PortNumber
 

@@ -1,5 +1,5 @@
-"""`python -m millrace.process.healthcheck ORDER_HTTP_PORT`: a container's health check. Exits 0 when /readyz
-answers 200.
+"""`python -m millrace.process.healthcheck ORDER_INTERNAL_PORT`: a container's health check. Exits 0 when
+/readyz answers 200.
 
 The argument names the environment variable that holds the port. What a service that isn't ready says is
 printed, so that `docker inspect` shows what it waits for. Standard library only: it runs every few seconds.

@@ -55,6 +55,9 @@ class HttpSettings(BaseSettings):
 
     http_host: str = "127.0.0.1"
     http_port: Port = 8000
+    internal_host: str = "127.0.0.1"
+    internal_port: Port = 7000
+    """Health with its details, metrics, /docs: not for clients."""
     allowed_hosts: Hosts = LOOPBACK
     """Names and addresses in `Host` for which the service answers."""
     trusted_proxies: Networks = ()

@@ -8,11 +8,12 @@ from contextlib import AbstractAsyncContextManager
 
 import uvloop
 
+from millrace.http.internal import InternalServer
 from millrace.http.server import HttpServer
 from millrace.process.metrics import EventLoopLag, watch_workers
 from millrace.process.settings import ServiceSettings
 from millrace.process.tracing import Traces, traces_from_environment
-from millrace.runtime.worker import Role, Worker
+from millrace.runtime.worker import Health, Role, Worker
 from millrace.telemetry.logging import configure_logging, get_logger
 from millrace.telemetry.metrics import Metrics
 
@@ -88,19 +89,24 @@ def _on_signals(stop: asyncio.Event) -> None:
 
 def _selected(workers: Sequence[Worker], settings: ServiceSettings) -> Sequence[Worker]:
     selected = [worker for worker in workers if worker.role is None or worker.role in settings.roles]
-    server = next((worker for worker in workers if isinstance(worker, HttpServer)), None)
-    metrics = server.metrics if server is not None else Metrics()
-    if server not in selected:  # the health paths and /metrics are always served
-        server = HttpServer(
-            None,
-            host=settings.http_host,
-            port=settings.http_port,
-            metrics=metrics,
-            limits=settings.http_limits,
-        )
-        selected.append(server)
+    public = next((worker for worker in workers if isinstance(worker, HttpServer)), None)
+    metrics = public.metrics if public is not None else Metrics()
+
+    def report() -> dict[str, Health]:
+        return {worker.name: worker.health() for worker in selected}
+
+    if public is not None:
+        public.show(report)
+    internal = InternalServer(
+        public.app if public in selected and public is not None else None,
+        host=settings.internal_host,
+        port=settings.internal_port,
+        report=report,
+        metrics=metrics,
+        limits=settings.http_limits,
+    )
+    selected.append(internal)  # whatever the roles are
     watch_workers(metrics, selected)
-    server.show(lambda: {worker.name: worker.health() for worker in selected})
     return [*selected, EventLoopLag(metrics)]  # which has no health to tell
 
 

@@ -155,7 +155,7 @@ def _check_name(root: Path, name: str, services: Iterable[Manifest]) -> None:
 
 def _free_ports(services: Iterable[Manifest]) -> dict[str, int]:
     taken = set(RESERVED_PORTS).union(*(one.ports.model_dump().values() for one in services))
-    first = {"http_port": 8001, "grpc_port": 9001, "postgres_port": 5501}
+    first = {"http_port": 8001, "internal_port": 7001, "grpc_port": 9001, "postgres_port": 5501}
     return {
         door: next(port for port in range(lowest, 65536) if port not in taken)
         for door, lowest in first.items()

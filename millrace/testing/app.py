@@ -13,9 +13,12 @@ from typing import Any, Generic
 
 import grpc
 import httpx
+from starlette.types import ASGIApp
 
 from millrace.consumer import Consumer
 from millrace.domain.events import EventRegistry
+from millrace.http import health
+from millrace.http.internal import internal_app
 from millrace.kafka.topics import Topic
 from millrace.operations.audit.findings import Report
 from millrace.operations.audit.records import open_topics
@@ -23,7 +26,7 @@ from millrace.operations.audit.snapshot import Snapshot, take_snapshot
 from millrace.operations.definition import ServiceDefinition
 from millrace.postgres.database import Pool
 from millrace.rpc.channel import open_channel
-from millrace.runtime.worker import Role
+from millrace.runtime.worker import Health, Role
 from millrace.service import Opened, R, Runtime, S, Service
 from millrace.store import EventStore
 from millrace.testing import certificates
@@ -47,7 +50,9 @@ class ServiceInTest(Generic[S, R]):
     consumers: Mapping[str, Consumer]
     """Of its subscriptions, by name."""
     http: httpx.AsyncClient
-    """Asks its HTTP door; /livez, /readyz and /metrics answer as well."""
+    """Asks its HTTP door."""
+    internal: httpx.AsyncClient
+    """Asks its internal port: /livez, /readyz, /metrics, /openapi.json, /asyncapi.json."""
     topics: Mapping[Topic, Topic]
     """Declared topic -> the one that stands in for it here."""
     writers: Mapping[Topic, TopicWriter]
@@ -145,7 +150,11 @@ async def in_test(
                 f"{service.name} has no worker {min(unknown)!r}; there are: {', '.join(sorted(known))}"
             )
         chosen = [one for one in of_roles(workers, roles) if one.name not in without]
-        opened.http.show(lambda: {one.name: one.health() for one in chosen})
+
+        def report() -> dict[str, Health]:
+            return {one.name: one.health() for one in chosen}
+
+        opened.http.show(report)
         await stack.enter_async_context(running(chosen))
         if door is not None and door in chosen:
             await eventually(lambda: door.health().ready, what="the gRPC server listens")
@@ -154,13 +163,14 @@ async def in_test(
             writers[topic] = TopicWriter(topics.get(topic, topic), registry, kafka=kafka or _NO_KAFKA)
         for writer in writers.values():
             stack.push_async_callback(writer.close)
-        yield await _entered(stack, moved, opened, topics, writers, caller)
+        yield await _entered(stack, moved, opened, report, topics, writers, caller)
 
 
 async def _entered(
     stack: AsyncExitStack,
     service: Service[S, R],
     opened: Opened[S, R],
+    report: health.Report,
     topics: Mapping[Topic, Topic],
     writers: Mapping[Topic, TopicWriter],
     caller: str,
@@ -173,17 +183,22 @@ async def _entered(
         channel = await stack.enter_async_context(
             open_channel(address, service=_short(service), identity=identity, timeout=_CALL)
         )
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(opened.http.asgi), base_url="http://localhost")
+    internal = internal_app(opened.http.app, report, opened.run.metrics)
     return ServiceInTest(
         definition=service.definition,
         run=opened.run,
         resources=opened.resources,
         consumers={one.name: one for one in opened.consumers},
-        http=await stack.enter_async_context(client),
+        http=await stack.enter_async_context(_client(opened.http.asgi)),
+        internal=await stack.enter_async_context(_client(internal)),
         channel=channel,
         topics=topics,
         writers=writers,
     )
+
+
+def _client(app: ASGIApp) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
 
 def _settings(service: Service[S, R], database: DatabaseUrls, kafka: str | None, given: dict[str, Any]) -> S:

@@ -33,6 +33,7 @@ class Process:
 
     process: asyncio.subprocess.Process
     port: int
+    internal: int
     log: Path
     http: httpx.AsyncClient = field(repr=False)
 
@@ -44,7 +45,9 @@ class Process:
 
     async def checks(self) -> dict[str, Any]:
         """What /readyz says of each worker."""
-        checks: dict[str, Any] = (await self.get("/readyz")).json()["checks"]
+        checks: dict[str, Any] = (await self.http.get(f"http://127.0.0.1:{self.internal}/readyz")).json()[
+            "checks"
+        ]
         return checks
 
     async def consumes(self, partitions: int) -> bool:
@@ -101,15 +104,17 @@ class Deployment:
     @asynccontextmanager
     async def process_of(self, service: str, age: str) -> AsyncIterator[Process]:
         """One more process, up."""
-        port, grpc = free_ports(2)
+        port, internal, grpc = free_ports(3)
         settings = {
             **self._databases(service),
             **tls_environment(service.removesuffix("_service")),
             f"{_prefix(service)}_HTTP_PORT": str(port),
+            f"{_prefix(service)}_INTERNAL_PORT": str(internal),
             f"{_prefix(service)}_GRPC_PORT": str(grpc if service == "order_service" else self.inventory_grpc),
         }
         log = self.folder / f"{service}-{age}.log"
-        process = Process(await self._run(age, service, ["serve"], settings, log), port, log, self.http)
+        running = await self._run(age, service, ["serve"], settings, log)
+        process = Process(running, port, internal, log, self.http)
         try:
             await process.up()
             yield process

@@ -184,7 +184,7 @@ class Roles(Component):
 
     @property
     def url(self) -> str:
-        return self._service.url
+        return self._service.internal_url
 
     def command(self) -> ProgramCommand:
         return self._service.tool_command("serve", "--roles", self._roles)

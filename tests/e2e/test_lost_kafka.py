@@ -23,7 +23,7 @@ async def says_lost(stack: AnyStack, service: str) -> None:
 
     async def said() -> bool:
         async with httpx.AsyncClient() as client:
-            answer = await client.get(f"{stack.url(service)}/readyz")
+            answer = await client.get(f"{stack.internal_url(service)}/readyz")
         assert answer.status_code == 200
         assert f"run `millrace replay republish {service}`" in answer.text, answer.text
         return True

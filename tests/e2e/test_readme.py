@@ -31,14 +31,15 @@ def requests() -> Iterator[tuple[str, list[str]]]:
 
 
 async def test_every_request_of_the_documentation_is_answered(running_stack: AnyStack) -> None:
-    doors = {PORTS[f"{service.prefix}HTTP"]: service.name for service in SERVICES}
+    doors = {PORTS[f"{one.prefix}HTTP"]: running_stack.url(one.name) for one in SERVICES}
+    doors |= {PORTS[f"{one.prefix}INTERNAL"]: running_stack.internal_url(one.name) for one in SERVICES}
     carried_out = []
     async with httpx.AsyncClient(timeout=30) as client:
         for page, words in requests():
             curl = CURL.parse_args(words)
             url = httpx.URL(curl.url if "://" in curl.url else f"http://{curl.url}")
             assert url.port is not None
-            here = httpx.URL(running_stack.url(doors[url.port])).join(url.raw_path.decode())
+            here = httpx.URL(doors[url.port]).join(url.raw_path.decode())
             headers = dict(header.split(": ", 1) for header in curl.header)
             answer = await client.request(curl.request, here, headers=headers, content=curl.data)
             assert answer.is_success, f"{page}: {words}: {answer.text}"

@@ -83,6 +83,11 @@ class Room:
         return self.app.http
 
     @property
+    def internal(self) -> httpx.AsyncClient:
+        """The internal port."""
+        return self.app.internal
+
+    @property
     def store(self) -> EventStore:
         return self.app.store
 

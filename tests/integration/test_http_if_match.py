@@ -25,6 +25,7 @@ class Service:
     """A service with something to command: `commands` by (method, route) have a path and a body."""
 
     http: httpx.AsyncClient
+    internal: httpx.AsyncClient
     commands: Commands
     created: Commands = field(default_factory=dict)
     creator: dict[str, str] = field(default_factory=lambda: OPERATOR)
@@ -37,6 +38,7 @@ async def orders(database: DatabaseUrls, stack: AsyncExitStack) -> Service:
     lines = {"lines": [{"sku": "TEA-1", "quantity": 1}]}
     return Service(
         room.http,
+        room.internal,
         {
             ("post", "/orders/{order_id}/cancel"): (f"/orders/{pending}/cancel", None),
             ("post", "/orders/{order_id}/ship"): (f"/orders/{confirmed}/ship", {"carrier": "DHL"}),
@@ -52,6 +54,7 @@ async def products(database: DatabaseUrls, stack: AsyncExitStack) -> Service:
     await room.stocked("MUG-1", 5)
     return Service(
         room.http,
+        room.internal,
         {
             ("post", "/products/{sku}/stock"): ("/products/TEA-1/stock", {"quantity": 1}),
             ("put", "/products/{sku}/price"): ("/products/MUG-1/price", PRICE),
@@ -65,6 +68,7 @@ async def users(database: DatabaseUrls, stack: AsyncExitStack) -> Service:
     ada, eve = await service.register(), await service.register()
     return Service(
         service.http,
+        service.internal,
         {
             ("put", "/users/{user_id}/contact"): (f"/users/{ada}/contact", ADA),
             ("post", "/users/{user_id}/deactivate"): (f"/users/{eve}/deactivate", None),
@@ -73,9 +77,9 @@ async def users(database: DatabaseUrls, stack: AsyncExitStack) -> Service:
     )
 
 
-async def declared(http: httpx.AsyncClient) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+async def declared(internal: httpx.AsyncClient) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
     """The operations whose description names If-Match, and all other commands."""
-    paths = (await http.get("/openapi.json")).json()["paths"]
+    paths = (await internal.get("/openapi.json")).json()["paths"]
     operations = {(method, path): each for path, methods in paths.items() for method, each in methods.items()}
     conditional = {
         operation
@@ -98,7 +102,7 @@ async def test_every_route_that_declares_if_match_refuses_a_stale_tag(
 ) -> None:
     async with AsyncExitStack() as stack:
         service = await open_service(database, stack)
-        conditional, creating = await declared(service.http)
+        conditional, creating = await declared(service.internal)
         assert conditional == set(service.commands), "every route that declares it has a case here"
         assert creating == set(service.created)
         for operation, command in service.commands.items():

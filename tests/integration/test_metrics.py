@@ -237,7 +237,7 @@ async def test_a_service_tells_what_it_did_and_names_nobody(database: DatabaseUr
         assert (await client.get(f"/orders/{order_id}", params=wait, headers=told)).status_code == 200
         unknown = {"lines": [{"sku": "NEW-1", "quantity": 1}]}  # inventory is asked for it, in vain
         assert (await client.post("/orders", json=unknown, headers={**told, "Idempotency-Key": "k"})).is_error
-        page = (await client.get("/metrics")).text
+        page = (await app.internal.get("/metrics")).text
 
     families = {family.name: family for family in text_string_to_metric_families(page)}
     samples = {
@@ -291,7 +291,7 @@ async def test_a_process_without_the_http_role_is_scraped_too(tmp_path: Path) ->
         "PATH": os.environ["PATH"],
         "ORDER_DATABASE_URL": "postgresql://nobody:secret@127.0.0.1:1/nowhere",
         "ORDER_KAFKA_BOOTSTRAP_SERVERS": NOBODY,
-        "ORDER_HTTP_PORT": str(port),
+        "ORDER_INTERNAL_PORT": str(port),
         **tls_environment("order"),
     }
     log = tmp_path / "log"

@@ -56,6 +56,7 @@ class Platform:
     """The notification service with what it needs, seen from outside."""
 
     http: httpx.AsyncClient
+    internal: httpx.AsyncClient
     mail: MailServer
     orders: OrderTopic
     customer: UUID
@@ -106,7 +107,7 @@ async def platform(
         ) as app,
     ):
         orders = OrderTopic(app.writers[ORDERS])
-        yield Platform(app.http, mail, orders, UUID(await users.register()))
+        yield Platform(app.http, app.internal, mail, orders, UUID(await users.register()))
     await mail.stop()
 
 
@@ -131,7 +132,7 @@ async def test_the_metrics_count_the_mails_and_name_no_recipient(platform: Platf
     consumer = 'consumer="notification-service.requests"'
 
     async def counted() -> str:
-        page = (await platform.http.get("/metrics")).text
+        page = (await platform.internal.get("/metrics")).text
         assert 'millrace_email_attempts_total{outcome="sent",reason=""} 2.0' in page
         assert 'millrace_email_attempt_duration_seconds_count{outcome="sent"} 2.0' in page
         assert "millrace_email_breaker_open 0.0" in page
@@ -197,7 +198,7 @@ async def test_bad_questions_are_problems_that_name_the_field(platform: Platform
 
 
 async def test_it_tells_what_it_listens_to(platform: Platform) -> None:
-    told = (await platform.http.get("/asyncapi.json")).text
+    told = (await platform.internal.get("/asyncapi.json")).text
     assert platform.orders.writer.topic.name in told
     for event in ORDER_EVENTS.classes:
         assert event.event_type in told

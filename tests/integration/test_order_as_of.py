@@ -92,7 +92,7 @@ async def test_earlier_versions_of_somebody_elses_order_do_not_exist_either(room
 
 
 async def test_the_description_names_both_parameters(room: Room) -> None:
-    document = (await room.http.get("/openapi.json")).json()
+    document = (await room.internal.get("/openapi.json")).json()
     parameters = document["paths"]["/orders/{order_id}"]["get"]["parameters"]
     described = {each["name"]: each["description"] for each in parameters if each["in"] == "query"}
     assert "version of its stream" in described["at_version"]

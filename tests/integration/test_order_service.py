@@ -25,6 +25,7 @@ class OrderService:
     """The running service, seen from outside."""
 
     http: httpx.AsyncClient
+    internal: httpx.AsyncClient
 
     async def place(self, sku: str = "TEA-1", **headers: str) -> httpx.Response:
         body = {"lines": [{"sku": sku, "quantity": 2}]}
@@ -42,7 +43,7 @@ async def orders(database: DatabaseUrls) -> AsyncIterator[OrderService]:
     """All roles, with a catalogue of one product."""
     async with in_test(service, database, kafka=NOBODY, topics={}, inventory_grpc_target=NOBODY) as app:
         await list_tea(app.pool)
-        yield OrderService(app.http)
+        yield OrderService(app.http, app.internal)
 
 
 async def list_tea(pool: Pool) -> None:
@@ -66,8 +67,8 @@ async def test_without_inventory_a_sku_that_is_not_in_the_catalogue_has_to_wait(
 
 
 async def test_the_service_describes_its_routes_and_what_it_hears(orders: OrderService) -> None:
-    routes = (await orders.http.get("/openapi.json")).json()["paths"]
-    heard = (await orders.http.get("/asyncapi.json")).text
+    routes = (await orders.internal.get("/openapi.json")).json()["paths"]
+    heard = (await orders.internal.get("/asyncapi.json")).text
     assert {path: sorted(methods) for path, methods in routes.items()} == {
         "/orders": ["get", "post"],
         "/orders/{order_id}": ["get"],

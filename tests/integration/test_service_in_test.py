@@ -85,17 +85,17 @@ async def test_a_violation_fails_at_once_with_what_is_wrong(greeter: Greeter, da
 async def test_without_kafka_the_doors_and_projectors_run(database: DatabaseUrls) -> None:
     async with in_test(service, database) as app:
         await app.caught_up()
-        report = (await app.http.get("/readyz")).json()
+        report = (await app.internal.get("/readyz")).json()
         assert {"database", "certificate"} <= report["checks"].keys()
         assert not any("welcome" in name or "relay" in name for name in report["checks"])
-        assert (await app.http.get("/openapi.json")).status_code == 200
+        assert (await app.internal.get("/openapi.json")).status_code == 200
 
 
 async def test_only_the_chosen_workers_run(database: DatabaseUrls) -> None:
     async with in_test(
         service, database, roles=frozenset({Role.HTTP}), without=["database", "certificate"]
     ) as app:
-        assert (await app.http.get("/readyz")).json()["checks"] == {}
+        assert (await app.internal.get("/readyz")).json()["checks"] == {}
 
 
 async def test_what_the_service_does_not_have_is_refused_with_what_it_has(database: DatabaseUrls) -> None:

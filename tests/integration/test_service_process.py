@@ -34,6 +34,7 @@ class Service:
 
     process: asyncio.subprocess.Process
     port: int
+    internal: int
     log: Path
     http: httpx.AsyncClient = field(repr=False)
 
@@ -41,13 +42,17 @@ class Service:
         """A request to it."""
         return await self.http.get(f"http://127.0.0.1:{self.port}{path}")
 
+    async def told(self, path: str) -> httpx.Response:
+        """A request to its internal port."""
+        return await self.http.get(f"http://127.0.0.1:{self.internal}{path}")
+
     async def up(self) -> None:
         """Returns when it answers."""
 
         async def answers() -> bool:
             assert self.process.returncode is None, self.log.read_text()
             try:
-                return (await self.get("/livez")).status_code == 200
+                return (await self.told("/livez")).status_code == 200
             except httpx.TransportError:
                 return False
 
@@ -81,13 +86,14 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         started: list[Service] = []
 
         async def start_one(*arguments: str, **settings: str) -> Service:
-            port = free_ports(1)[0]
+            port, internal = free_ports(2)
             log = tmp_path / f"{len(started)}.log"
-            defaults = {"database_url": NOWHERE, "http_port": str(port)}
+            ports = {"http_port": str(port), "internal_port": str(internal)}
+            defaults = {"database_url": NOWHERE, **ports}
             environment = {f"TESTED_{name}".upper(): value for name, value in (defaults | settings).items()}
             environment = tls_environment("tested") | environment
             process = await run("serve", *arguments, environment=environment, log=log)
-            started.append(Service(process, port, log, http))
+            started.append(Service(process, port, internal, log, http))
             return started[-1]
 
         yield start_one
@@ -192,7 +198,7 @@ async def test_without_its_database_it_runs_and_says_that_it_is_not_ready(start:
     service = await start()
     await service.up()
     await service.logged("database is down")
-    response = await service.get("/readyz")
+    response = await service.told("/readyz")
     assert response.status_code == 503
     assert response.json()["failing"] == ["database"]
     assert "secret" not in response.text
@@ -229,7 +235,7 @@ async def test_it_is_not_ready_while_its_store_lacks_events_and_says_why(
         service = await start(database_url=database.service)
         await service.up()
         await service.logged("event store accepts nothing")
-        response = await service.get("/readyz")
+        response = await service.told("/readyz")
         assert (response.status_code, response.json()["failing"]) == (503, ["database"])
         assert response.json()["checks"]["database"]["detail"] == "the store went back"
         await store.note_verified()
@@ -246,7 +252,7 @@ async def test_without_kafka_it_is_ready_and_tells(start: Start, database: Datab
     await service.up()
 
     async def ready() -> httpx.Response:
-        response = await service.get("/readyz")
+        response = await service.told("/readyz")
         assert response.status_code == 200, response.text
         return response
 
@@ -259,11 +265,13 @@ async def test_without_kafka_it_is_ready_and_tells(start: Start, database: Datab
     }
 
 
-async def test_a_process_of_other_roles_serves_its_health_and_no_routes(start: Start) -> None:
+async def test_a_process_of_other_roles_serves_its_internal_port_alone(start: Start) -> None:
     service = await start("--roles", "relay")
     await service.up()
-    assert (await service.get("/slow")).headers["content-type"] == "application/problem+json"
-    assert set((await service.get("/livez")).json()["checks"]) == {"relay", "database", "http"}
+    assert set((await service.told("/livez")).json()["checks"]) == {"relay", "database", "internal"}
+    assert (await service.told("/docs")).status_code == 404
+    with pytest.raises(httpx.ConnectError):
+        await service.get("/livez")
 
 
 @pytest.mark.parametrize(

@@ -88,10 +88,10 @@ async def traced_platform(postgres: PostgresServer, logs: Path) -> AsyncIterator
         await kafka.start()
         await ensure_topics(kafka.bootstrap_servers, TOPICS)
         databases = {name: await postgres.create_database() for name in SERVICES}
-        ports = {name: tuple(free_ports(2)) for name in SERVICES}
+        ports = {name: tuple(free_ports(3)) for name in SERVICES}
         async with AsyncExitStack() as stack:
             http = {}
-            for name, (port, _) in ports.items():
+            for name, (port, *_) in ports.items():
                 environment = {
                     **_settings(name, databases[name], kafka, ports),
                     "NOTIFICATION_SMTP_PORT": str(mail.port),
@@ -114,12 +114,13 @@ async def traced_platform(postgres: PostgresServer, logs: Path) -> AsyncIterator
 def _settings(
     name: str, database: DatabaseUrls, kafka: KafkaServer, ports: Mapping[str, tuple[int, ...]]
 ) -> dict[str, str]:
-    http_port, grpc_port = ports[name]
+    http_port, grpc_port, internal_port = ports[name]
     told = {
         "DATABASE_URL": database.service,
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "HTTP_PORT": str(http_port),
         "GRPC_PORT": str(grpc_port),
+        "INTERNAL_PORT": str(internal_port),
         "INVENTORY_GRPC_TARGET": f"127.0.0.1:{ports['inventory'][1]}",
         "USER_GRPC_TARGET": f"127.0.0.1:{ports['user'][1]}",
         "PRIVACY_MASTER_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),

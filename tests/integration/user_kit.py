@@ -30,6 +30,7 @@ class UserService:
     """A running user service, seen from outside."""
 
     http: httpx.AsyncClient
+    internal: httpx.AsyncClient
     contacts: "users_pb2_grpc.UsersAsyncStub"  # only in the type stubs
 
     async def register(self, contact: dict[str, str] = ADA, key: str | None = None) -> str:
@@ -54,7 +55,7 @@ async def serve(
     """The service on `database`; `options` as in_test has them."""
     key = privacy_master_key or new_key()
     async with in_test(service, database, privacy_master_key=key, **options) as app:
-        yield UserService(app.http, users_pb2_grpc.UsersStub(app.grpc))
+        yield UserService(app.http, app.internal, users_pb2_grpc.UsersStub(app.grpc))
 
 
 @dataclass(frozen=True)

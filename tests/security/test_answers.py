@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from millrace.http.limits import HttpLimits
-from tests.unit.http_socket import Answer, Peer, serving
+from tests.unit.http_socket import Answer, Peer, serving, serving_internally
 
 LIMITS = HttpLimits(head_timeout=0.5, connections=10)
 LONG = "x" * 40_000
@@ -28,16 +28,31 @@ ANSWERS = {
     "503": ("GET /raise/database-down", ()),
     "200 livez": ("GET /livez", ()),
     "200 readyz": ("GET /readyz", ()),
-    "200 openapi": ("GET /openapi.json", ()),
     "405 health": ("POST /livez", ("Content-Length: 0",)),
+}
+INTERNAL = {
+    "200 livez": ("GET /livez", ()),
+    "200 readyz": ("GET /readyz", ()),
+    "200 metrics": ("GET /metrics", ()),
+    "200 openapi": ("GET /openapi.json", ()),
+    "404 asyncapi": ("GET /asyncapi.json", ()),
+    "404": ("GET /nothing", ()),
+    "405": ("POST /livez", ("Content-Length: 0",)),
     "404 static": ("GET /static-offline-docs/nothing.js", ()),
     "200 static": ("GET /static-offline-docs/swagger-ui.css", ()),
+    "431": (f"GET /{LONG}", ()),
 }
 
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     async with serving(limits=LIMITS) as port:
+        yield port
+
+
+@pytest.fixture
+async def internal() -> AsyncIterator[int]:
+    async with serving_internally(limits=LIMITS) as port:
         yield port
 
 
@@ -53,17 +68,24 @@ async def asked(port: int, line: str, headers: tuple[str, ...] | None) -> Answer
 
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_an_answer_is_not_stored_not_guessed_at_and_runs_nothing(port: int, name: str) -> None:
-    line, headers = ANSWERS[name]
-    answer = await asked(port, line, headers)
-    assert answer.status == int(name[:3])
+    guarded(await asked(port, *ANSWERS[name]), int(name[:3]))
+
+
+@pytest.mark.parametrize("name", INTERNAL)
+async def test_nor_is_one_of_the_internal_port(internal: int, name: str) -> None:
+    guarded(await asked(internal, *INTERNAL[name]), int(name[:3]))
+
+
+def guarded(answer: Answer, status: int) -> None:
+    assert answer.status == status
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "server" not in answer.headers
 
 
-async def test_the_docs_page_runs_its_own_script_and_nothing_else(port: int) -> None:
-    answer = await asked(port, "GET /docs", ())
+async def test_the_docs_page_runs_its_own_script_and_nothing_else(internal: int) -> None:
+    answer = await asked(internal, "GET /docs", ())
     policy = answer.headers["content-security-policy"]
     scripts = re.search(r"script-src ([^;]*)", policy)
     (inline,) = re.findall(r"<script>(.*?)</script>", answer.body.decode(), re.DOTALL)
@@ -74,4 +96,4 @@ async def test_the_docs_page_runs_its_own_script_and_nothing_else(port: int) -> 
     assert answer.headers["x-content-type-options"] == "nosniff"
     for linked in re.findall(r'(?:src|href)="([^"]+)"', answer.body.decode()):
         assert linked.startswith("/static-offline-docs/")
-        assert (await asked(port, f"GET {linked}", ())).status == 200
+        assert (await asked(internal, f"GET {linked}", ())).status == 200

@@ -9,8 +9,10 @@ from typing import Any, Self
 
 from infra.local.ports import free_ports
 from millrace.http.app import create_app
+from millrace.http.health import Report
+from millrace.http.internal import InternalServer
 from millrace.http.limits import HttpLimits
-from millrace.http.server import HttpServer
+from millrace.http.server import EmbeddedServer, HttpServer
 from millrace.telemetry.metrics import Metrics
 from tests.support import eventually
 from tests.unit.http_kit import Thing, router
@@ -83,11 +85,28 @@ async def serving(
     app = create_app("Test", router, refusals={"order_not_found": 404}, limits=limits, metrics=metrics)
     app.state.thing = shown or Thing()
     (port,) = free_ports(1)
-    server = HttpServer(app, host=HOST, port=port, limits=limits)
+    async with _listening(HttpServer(app, host=HOST, port=port, limits=limits)):
+        yield port
+
+
+@asynccontextmanager
+async def serving_internally(
+    report: Report = dict, *, described: bool = True, limits: HttpLimits | None = None
+) -> AsyncIterator[int]:
+    """The internal port beside the app, `described` or not."""
+    app = create_app("Test", router) if described else None
+    (port,) = free_ports(1)
+    server = InternalServer(app, host=HOST, port=port, report=report, metrics=Metrics(), limits=limits)
+    async with _listening(server):
+        yield port
+
+
+@asynccontextmanager
+async def _listening(server: EmbeddedServer) -> AsyncIterator[None]:
     running = asyncio.create_task(server.run())
     try:
         await eventually(lambda: server.health().ready, what="it listens")
-        yield port
+        yield
     finally:
         await server.stop()
         await running

@@ -225,7 +225,7 @@ def test_ports_are_those_of_the_topology_on_this_machine_only() -> None:
         "BOARD",
         "PROMETHEUS",
         "GRAFANA",
-        *(f"{service.prefix}HTTP" for service in SERVICES),
+        *(f"{service.prefix}{port}" for service in SERVICES for port in ("HTTP", "INTERNAL")),
     ]
 
     assert sorted(published.values()) == sorted(people_use)
@@ -273,7 +273,7 @@ def test_topics_are_created_from_their_declaration() -> None:
     ]  # fmt: skip
 
 
-def test_prometheus_asks_each_service_at_its_http_door() -> None:
+def test_prometheus_asks_each_service_at_its_internal_port() -> None:
     topology = container_topology()
     for file, host in (("compose", ""), ("local", "127.0.0.1")):
         config = yaml.safe_load((REPOSITORY / "infra" / "prometheus" / f"{file}.yml").read_text())
@@ -282,7 +282,7 @@ def test_prometheus_asks_each_service_at_its_http_door() -> None:
         assert len(asked) == len(config["scrape_configs"]), "Prometheus takes each name once"
         assert {
             f"{service.name}-service": [
-                {"targets": [f"{host or service.name}:{topology.ports[f'{service.prefix}HTTP']}"]}
+                {"targets": [f"{host or service.name}:{topology.ports[f'{service.prefix}INTERNAL']}"]}
             ]
             for service in SERVICES
         }.items() <= asked.items()

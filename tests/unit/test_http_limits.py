@@ -9,7 +9,7 @@ import pytest
 from millrace.http.limits import HttpLimits
 from millrace.http.protocol import BoundedProtocol
 from tests.unit.http_kit import CUSTOMER, Thing
-from tests.unit.http_socket import HOST, Answer, Peer, serving
+from tests.unit.http_socket import HOST, Answer, Peer, serving, serving_internally
 
 LIMITS = HttpLimits()
 HASTY = HttpLimits(head_timeout=0.2, body_timeout=0.2, read_timeout=0.2)
@@ -164,9 +164,7 @@ async def test_half_a_request_sent_ahead_does_not_take_the_place_of_an_answer(ha
     assert await peer.closed()
 
 
-async def test_answers_that_nobody_reads_keep_no_connection(
-    hasty: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_answers_that_nobody_reads_keep_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     lost, dropped, size = asyncio.Event(), asyncio.Event(), 0
 
     class Deaf(asyncio.Protocol):
@@ -182,8 +180,6 @@ async def test_answers_that_nobody_reads_keep_no_connection(
         def connection_lost(self, exc: Exception | None) -> None:
             lost.set()
 
-    peer = await Peer.connect(hasty)
-    whole = len((await peer.get("/openapi.json")).body) * 2000
     ends = BoundedProtocol.connection_lost
 
     def connection_lost(protocol: BoundedProtocol, exc: Exception | None) -> None:
@@ -191,11 +187,13 @@ async def test_answers_that_nobody_reads_keep_no_connection(
         dropped.set()
 
     monkeypatch.setattr(BoundedProtocol, "connection_lost", connection_lost)
-    async with asyncio.timeout(60):
+    async with serving_internally(limits=HASTY) as port, asyncio.timeout(60):
+        peer = await Peer.connect(port)
+        whole = len((await peer.get("/openapi.json")).body) * 2000
         peer.hang_up()
         await dropped.wait()
         dropped.clear()
-        _, deaf = await asyncio.get_running_loop().create_connection(Deaf, HOST, hasty)
+        _, deaf = await asyncio.get_running_loop().create_connection(Deaf, HOST, port)
         await dropped.wait()  # although nothing was read
         deaf.transport.resume_reading()
         await lost.wait()

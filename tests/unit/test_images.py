@@ -18,6 +18,7 @@ FIRST_PARTY = {"millrace", "schemas", "board", *(service.package for service in 
 LEFT_OUT = ("millrace/scaffold/", "millrace/testing/")  # by .dockerignore
 DISTRIBUTIONS = packages_distributions()
 
+DOORS = ("HTTP", "INTERNAL", "GRPC")
 each_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
 
 
@@ -27,9 +28,7 @@ def test_the_dockerfiles_differ_in_what_is_the_services_own_only() -> None:
 
 @each_service
 def test_an_image_listens_on_the_ports_of_the_topology(service: Manifest) -> None:
-    ports = {
-        f"{service.prefix}{door}_PORT": str(PORTS[f"{service.prefix}{door}"]) for door in ("HTTP", "GRPC")
-    }
+    ports = {f"{service.prefix}{door}_PORT": str(PORTS[f"{service.prefix}{door}"]) for door in DOORS}
 
     assert ports.items() <= environment(service).items()
     assert f"EXPOSE {' '.join(ports.values())}\n" in dockerfile(service)
@@ -69,7 +68,7 @@ def test_the_installer_of_the_images_is_that_of_the_lock() -> None:
 
 def without_its_own(service: Manifest) -> str:
     text = dockerfile(service)
-    for door in ("HTTP", "GRPC"):
+    for door in DOORS:
         text = re.sub(rf"\b{PORTS[f'{service.prefix}{door}']}\b", door, text)
     text = text.replace(service.package, "PACKAGE").replace(service.prefix, "PREFIX_")
     text = text.replace(f"The {service.name} service", "TITLE").replace(

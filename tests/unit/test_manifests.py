@@ -15,6 +15,7 @@ streams = ["order-"]
 
 [ports]
 http = 8001
+internal = 7001
 grpc = 9001
 postgres = 5501
 """

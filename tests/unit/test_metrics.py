@@ -9,13 +9,15 @@ from typing import Any, cast
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from infra.topology import SERVICES
 from millrace.application.snapshots import Snapshots
 from millrace.http.app import create_app
-from millrace.http.health import HealthEndpoints, health_only
+from millrace.http.health import HealthEndpoints
+from millrace.http.internal import internal_app
 from millrace.http.limits import HttpLimits
 from millrace.kafka.topics import Topic
 from millrace.process.metrics import EventLoopLag, process_metrics, watch_workers
@@ -56,7 +58,15 @@ async def door(metrics: Metrics, **options: Any) -> AsyncIterator[httpx.AsyncCli
     """The HTTP door of a service: its routes behind the health paths."""
     app = create_app("Test", router, metrics=metrics, **options)
     app.state.thing = Thing()
-    transport = httpx.ASGITransport(HealthEndpoints(app, dict, metrics))
+    transport = httpx.ASGITransport(HealthEndpoints(app, dict))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        yield http
+
+
+@asynccontextmanager
+async def internal_port(metrics: Metrics, public: FastAPI | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """The internal port of a service."""
+    transport = httpx.ASGITransport(internal_app(public, dict, metrics))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         yield http
 
@@ -130,11 +140,13 @@ async def test_a_request_is_in_flight_until_it_is_answered() -> None:
 
 async def test_health_and_metrics_do_not_count_themselves_and_are_not_described() -> None:
     metrics = Metrics()
-    async with door(metrics) as http:
-        for path in ("/livez", "/readyz", "/metrics"):
+    async with door(metrics) as http, internal_port(metrics, create_app("Test", router)) as internal:
+        for path in ("/livez", "/readyz"):
             assert (await http.get(path)).status_code == 200
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert (await internal.get(path)).status_code == 200
         assert labels_of(metrics, HTTP_COUNT) == []
-        assert "/metrics" not in (await http.get("/openapi.json")).json()["paths"]
+        assert "/metrics" not in (await internal.get("/openapi.json")).json()["paths"]
 
 
 # -- the page
@@ -150,9 +162,9 @@ async def test_health_and_metrics_do_not_count_themselves_and_are_not_described(
 )
 async def test_the_page_has_the_format_that_is_asked_for(accept: str, content_type: str, parse: Any) -> None:
     metrics = process_metrics("test-service")
-    async with door(metrics) as http:
+    async with door(metrics) as http, internal_port(metrics) as internal:
         await http.get("/who")
-        page = await http.get("/metrics", headers={"Accept": accept})
+        page = await internal.get("/metrics", headers={"Accept": accept})
 
     assert page.headers["content-type"].startswith(content_type)
     told = {one.name: one.value for family in parse(page.text) for one in family.samples}
@@ -163,9 +175,8 @@ async def test_the_page_has_the_format_that_is_asked_for(accept: str, content_ty
 
 async def test_a_process_without_routes_has_the_page_too() -> None:
     metrics = process_metrics("test-service")
-    transport = httpx.ASGITransport(HealthEndpoints(health_only, dict, metrics))
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-        page = await http.get("/metrics")
+    async with internal_port(metrics) as internal:
+        page = await internal.get("/metrics")
 
     assert "millrace_build_info{" in page.text
     assert 'service="test-service"' in page.text

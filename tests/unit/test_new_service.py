@@ -55,7 +55,7 @@ def test_one_that_hears_another(tmp_path: Path, *, http: bool) -> None:
     generate(tmp_path, [FRAMEWORK])
 
     payment = read_manifests(tmp_path)[1]
-    assert (payment.ports.http, payment.ports.grpc, payment.ports.postgres) == (8002, 9002, 5502)
+    assert payment.ports.model_dump() == {"http": 8002, "internal": 7002, "grpc": 9002, "postgres": 5502}
     assert payment.reactions[0].hears == ("carts.events",)
     check(
         tmp_path,
