@@ -5,7 +5,6 @@ board's real exposition of a board in trouble.
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 
@@ -47,17 +46,13 @@ async def prometheus_server(
         await platform.stock()
         await platform.place(await platform.register("Ada", "ada@example.com"))
         await eventually(lambda: len(platform.mail.mails) == 2, within=30, what="both e-mails are out")
-        targets = {f"{name}-service": address(platform.http[name]) for name in SERVICES}
+        targets = {f"{name}-service": platform.internal[name] for name in SERVICES}
         async with prometheus_of(
             prometheus, folder, targets | {"board": board.removeprefix("http://")}
         ) as it:
             await eventually(lambda: scraped_twice(it), within=30, what="everybody is asked twice")
             await eventually(lambda: it.query("ALERTS"), within=30, what="the rules were looked at")
             yield it
-
-
-def address(client: httpx.AsyncClient) -> str:
-    return f"{client.base_url.host}:{client.base_url.port}"
 
 
 async def scraped_twice(server: Prometheus) -> bool:

@@ -38,6 +38,8 @@ class TracedPlatform:
     collector: Collector
     mail: MailServer
     http: Mapping[str, httpx.AsyncClient]
+    internal: Mapping[str, str]
+    """Address of each service's internal port."""
     logs: Path
 
     async def place(self, customer: str, **headers: str) -> str:
@@ -104,7 +106,8 @@ async def traced_platform(postgres: PostgresServer, logs: Path) -> AsyncIterator
                 http[name] = await stack.enter_async_context(client)
             for client in http.values():
                 await eventually(lambda client=client: _ready(client), within=60, what="the service is ready")  # type: ignore[misc]
-            yield TracedPlatform(collector, mail, http, logs)
+            internal = {name: f"127.0.0.1:{each[2]}" for name, each in ports.items()}
+            yield TracedPlatform(collector, mail, http, internal, logs)
         for database in databases.values():
             await postgres.drop_database(database.name)
         await kafka.stop()
