@@ -7,8 +7,6 @@ import logging
 import signal
 import sys
 from collections.abc import Generator
-from functools import partial
-from typing import cast
 
 import uvicorn
 
@@ -22,7 +20,7 @@ from board.settings import BoardSettings, board_settings
 from board.watch import Watch
 from millrace.http.connections import Connections
 from millrace.http.limits import HttpLimits
-from millrace.http.protocol import BoundedProtocol
+from millrace.http.protocol import bounded
 from millrace.manifest import ManifestError
 from millrace.process.settings import SettingsError, load
 from millrace.runtime.printable import lines
@@ -79,13 +77,12 @@ class _Server(uvicorn.Server):
 
 def _server(app: object, settings: BoardSettings) -> uvicorn.Server:
     limits = HttpLimits()
-    protocol = partial(BoundedProtocol, limits=limits, open_connections=Connections(limits.connections))
     server = _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]
             host=settings.http_host,
             port=settings.http_port,
-            http=cast(type[asyncio.Protocol], protocol),  # it is only called
+            http=bounded(limits, Connections(limits.connections)),
             ws="none",
             log_config=None,
             access_log=False,

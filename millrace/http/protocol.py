@@ -8,8 +8,9 @@ halfway through a request.
 import asyncio
 import re
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -240,6 +241,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.pipeline:
             return True
         return self._part != "body" and self.cycle is not None and not self.cycle.response_complete
+
+
+def bounded(limits: HttpLimits, open_connections: Connections) -> type[asyncio.Protocol]:
+    """What uvicorn makes of each connection of one server."""
+    made = partial(BoundedProtocol, limits=limits, open_connections=open_connections)
+    return cast(type[asyncio.Protocol], made)  # it is only called
 
 
 def _head_too_large(limits: HttpLimits) -> Problem:

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
-from functools import partial
-from typing import Final, cast
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,7 +13,7 @@ from starlette.types import ASGIApp
 from millrace.http.connections import Connections
 from millrace.http.health import HealthEndpoints, Report
 from millrace.http.limits import HttpLimits
-from millrace.http.protocol import BoundedProtocol
+from millrace.http.protocol import bounded
 from millrace.runtime.open_files import allow_open_files
 from millrace.runtime.worker import Health, Role
 from millrace.telemetry.logging import get_logger
@@ -103,10 +102,9 @@ class HttpServer(EmbeddedServer):
 
 
 def _config(app: ASGIApp, limits: HttpLimits, connections: Connections) -> uvicorn.Config:
-    protocol = partial(BoundedProtocol, limits=limits, open_connections=connections)
     return uvicorn.Config(
         app,
-        http=cast(type[asyncio.Protocol], protocol),  # it is only called
+        http=bounded(limits, connections),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -271,7 +271,7 @@ async def test_a_service_tells_how_it_answered_others(database: DatabaseUrls) ->
         await InventoryStub(app.grpc).GetAvailability(GetAvailabilityRequest(skus=["TEA-1"]))
         with pytest.raises(grpc.aio.AioRpcError):
             await InventoryStub(app.grpc).GetAvailability(GetAvailabilityRequest())
-        page = (await app.http.get("/metrics")).text
+        page = (await app.internal.get("/metrics")).text
     samples = {
         (one.name, *sorted(one.labels.items())): one.value
         for family in text_string_to_metric_families(page)
