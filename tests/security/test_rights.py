@@ -137,6 +137,7 @@ def row_cells(schema: str, table: str, columns: Sequence[tuple[str, str]]) -> It
             f"UPDATE {name} SET {c} = DEFAULT WHERE false",
             logins([one.allows("UPDATE", column) for one in of]),
         )
+    yield Cell(f"SELECT FROM {name} LIMIT 0", logins([one.allows_some("SELECT") for one in of]))
     yield Cell(f"DELETE FROM {name} WHERE false", logins([one.allows_all("DELETE") for one in of]))
     yield Cell(
         f"SELECT FROM {name} FOR UPDATE NOWAIT",
