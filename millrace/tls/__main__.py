@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from millrace.domain.errors import MillraceError
+from millrace.runtime.terminal import echo
 from millrace.tls.keep import keep_certificates
 
 
@@ -21,9 +22,10 @@ def main() -> int:
     try:
         made = keep_certificates(given.directory, given.services, owner=given.owner)
     except (MillraceError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
+        echo(str(error), err=True)
         return 1
-    sys.stdout.write("".join(f"{service}: certificate made\n" for service in made))
+    for service in made:
+        echo(f"{service}: certificate made")
     return 0
 
 
