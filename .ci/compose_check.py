@@ -120,7 +120,7 @@ def check(compose: Compose) -> None:
             asyncio.run(all_is_scraped(f"http://{compose.address('prometheus', PROMETHEUS)}"))
         run_documented_elsewhere(compose)
         with timed("a database from before a role was invented"):
-            sql(compose, "DROP ROLE order_service_operator")
+            sql(compose, "DROP OWNED BY order_service_operator; DROP ROLE order_service_operator")
         with timed("docker compose up --wait, everything runs"):
             compose(*up, within=HEALTHY_WITHIN)
         if not sql(compose, "SELECT 'made' FROM pg_roles WHERE rolname = 'order_service_operator'"):
