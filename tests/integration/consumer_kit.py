@@ -248,10 +248,10 @@ class ConsumerKit(StoreKit):
         async with await psycopg.AsyncConnection.connect(self.database.superuser) as admin:
             return await (await admin.execute(query, (self.database.name,))).fetchone() is not None
 
-    async def owner(self, statement: LiteralString) -> None:
-        """A change of the schema."""
+    async def owner(self, statement: LiteralString, *parameters: object) -> None:
+        """A change that the service has no right to."""
         async with await psycopg.AsyncConnection.connect(self.database.superuser) as connection:
-            await connection.execute(statement)
+            await connection.execute(statement, parameters or None)
 
     @asynccontextmanager
     async def database_away(self) -> AsyncIterator[None]:

@@ -311,7 +311,7 @@ async def test_a_redrive_applies_no_event_of_the_past(kit: ConsumerKit) -> None:
         await has_read(kit, 6, 2)
         await kit.send(kit.record("old", 7, ce_id=None))
         await kit.eventually_parked(1)
-    await kit.fetch("UPDATE parked_events SET record_headers = %s::json RETURNING 1", headers_of(kit))
+    await kit.owner("UPDATE parked_events SET record_headers = %s::json", headers_of(kit))
     for dry_run in (True, False):
         (outcome,) = await redrive(consumer, "old", dry_run=dry_run)
         assert (outcome.applied, outcome.dropped, outcome.error) == (0, 1, None)

@@ -589,8 +589,8 @@ async def test_a_redrive_drops_an_event_whose_version_was_applied_and_says_so(ki
     async with running(consumer):
         await kit.eventually_parked(1)
     _, value, headers = kit.record("bad", 2, n=2)
-    await kit.fetch(
-        "UPDATE parked_events SET version = 2, record_value = %s, record_headers = %s::json RETURNING id",
+    await kit.owner(
+        "UPDATE parked_events SET version = 2, record_value = %s, record_headers = %s::json",
         value,
         json.dumps([[name, raw.decode()] for name, raw in headers]),
     )
@@ -692,9 +692,7 @@ async def correct_position(kit: ConsumerKit, position: int) -> None:
     """What is parked first can be read from now on, as after the deployment of a program that can."""
     ((id_, headers),) = await kit.fetch("SELECT id, record_headers FROM parked_events ORDER BY id LIMIT 1")
     corrected = json.dumps([*headers, ["millrace_position", str(position)]])
-    await kit.fetch(
-        "UPDATE parked_events SET record_headers = %s::json WHERE id = %s RETURNING id", corrected, id_
-    )
+    await kit.owner("UPDATE parked_events SET record_headers = %s::json WHERE id = %s", corrected, id_)
 
 
 async def test_a_redriven_record_that_could_not_be_read_counts_with_its_version(kit: ConsumerKit) -> None:
