@@ -3,9 +3,9 @@ is committed.
 
     .venv/bin/python .ci/fifth_service.py
 
-Proves that a service needs no existing file to be edited by hand: everything passes with it (lint, unit
-tests), it works beside the others (an order opens a payment, the board shows it, audits are clean), and
-nothing is left of it in the end. Prints what it took.
+Proves that a service needs no existing file to be edited by hand: everything passes with it (lint, the unit
+tests that look at every service), it works beside the others (an order opens a payment, the board shows it,
+audits are clean), and nothing is left of it in the end. Prints what it took.
 """
 
 import asyncio
@@ -22,6 +22,11 @@ from tests.docs import ROOT, commands_in, section
 
 PAGE = ROOT / "docs" / "how-to" / "new-service.md"
 SEEN_WITHIN = 60.0
+# The unit tests that look at every service. What the others test is the same with a fifth one.
+OF_EVERY_SERVICE = (
+    "rooms or manifests or declared or generate or compose or image or stack or prefixes or examples or prose"
+    " or docs or registries or schemas or alerts or grafana or metrics or terminal or ports or payment"
+)
 
 
 def main() -> int:
@@ -62,7 +67,7 @@ def build_and_use(checkout: Checkout, commands: list[list[str]]) -> float:
         len(file.read_text().splitlines()) for file in (checkout.path / "payment_service").rglob("*.py")
     )
     say(f"   its package has {lines} lines of Python")
-    checkout.run("make", "test", "ARGS=tests/unit -q")
+    checkout.run("make", "test", f"ARGS=tests/unit -q -k '{OF_EVERY_SERVICE}'")
     return minutes
 
 
