@@ -28,7 +28,7 @@ from schemas.events.inventory import (
 )
 from schemas.events.orders import OrderCancelled, OrderCreated, OrderShipped
 
-MEND: Final = "events are never changed: append what corrects the stock, and mend what wrote this"
+REMEDY: Final = "events are never changed: append what corrects the stock, and fix what wrote this"
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class StockAddsUp(Invariant):
                 f"position {recorded.position}: {event.event_type} leaves {sku} with {ledger.on_hand} on"
                 f" hand and"
                 f" {ledger.reserved} reserved",
-                MEND,
+                REMEDY,
                 position=recorded.position,
                 stream=recorded.stream_id,
                 version=recorded.version,
@@ -154,7 +154,7 @@ class StockAddsUp(Invariant):
             yield violation(
                 "accounts-disagree",
                 f"order {order_id}: {kind} and {ledger} of {sku} differ by {units} units",
-                MEND,
+                REMEDY,
                 order=str(order_id),
                 sku=sku,
                 stream=reservation_stream(order_id),
@@ -166,7 +166,7 @@ class StockAddsUp(Invariant):
                 yield violation(
                     "reserved-differs",
                     f"{sku}: its ledger has {reserved} reserved, open reservations hold {held}",
-                    MEND,
+                    REMEDY,
                     sku=sku,
                     stream=product_stream(sku),
                 )
@@ -233,7 +233,7 @@ class OneAnswer(Invariant):
                 "second-answer",
                 f"position {recorded.position}: {event.event_type} for order {event.order_id} after"
                 f" {before or 'nothing'}",
-                MEND,
+                REMEDY,
                 position=recorded.position,
                 stream=recorded.stream_id,
                 version=recorded.version,

@@ -65,7 +65,7 @@ class OneMailAnEvent(Invariant):
             yield violation(
                 "impossible-notification",
                 f"position {recorded.position}: {event.event_type} of notification {this}: {problem}",
-                "events are never changed: mend what wrote this; a mail that went out can't be taken back",
+                "events are never changed: fix what wrote this; a mail that went out can't be taken back",
                 position=recorded.position,
                 stream=recorded.stream_id,
                 version=recorded.version,

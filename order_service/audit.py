@@ -76,7 +76,7 @@ class OrdersEnd(Invariant):
                 "impossible-step",
                 f"position {recorded.position}: {event.event_type} in {recorded.stream_id}, whose order"
                 f" {event.order_id} is {before or 'not created'}",
-                "events are never changed: append what corrects the order, and mend what wrote this",
+                "events are never changed: append what corrects the order, and fix what wrote this",
                 position=recorded.position,
                 stream=recorded.stream_id,
                 version=recorded.version,
@@ -142,7 +142,7 @@ def _reason(order_id: UUID, order: _Pending, relayed: int) -> Finding:
             return pending(
                 "answer-parked",
                 f"order {order_id}: inventory's answer is parked: {answer.parked}",
-                "mend the cause, then redrive the stream (docs/consumers.md)",
+                "remove the cause, then redrive the stream (docs/consumers.md)",
                 **where,
                 error_class=answer.parked,
             )
