@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= 3
 BIN := .venv/bin
 READY := .venv/.ready
 SERVICES := $(patsubst %_service/service.toml,%,$(wildcard *_service/service.toml))
@@ -32,8 +33,8 @@ status: $(READY)  ## Show what runs
 fetch: $(READY)  ## Download what a first start needs
 	@$(BIN)/millrace fetch
 
-test: $(READY)  ## Run the tests on real Kafka and real Postgres (ARGS="tests/unit -k stock")
-	@$(BIN)/pytest $(ARGS)
+test: $(READY)  ## Run the tests on real Kafka and real Postgres (ARGS="tests/unit -k stock", WORKERS=0: one by one)
+	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 mutants: $(READY)  ## Put small bugs into a copy, one by one: does a test notice? (ARGS=--all)
 	@$(BIN)/python -m tests.mutations $(ARGS)

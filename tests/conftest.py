@@ -1,4 +1,5 @@
-"""Fixtures for every test: a real Kafka and a real Postgres a session, a fresh database a test.
+"""Fixtures for every test: a real Kafka and a real Postgres per session (with `-n`, per worker), a fresh
+database per test.
 
 The servers start together with the first test, when any test asks for them: those that need none come first.
 A test that stops a server starts it again before it ends (`await kafka.stop()`, `await kafka.start()`:
@@ -10,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import structlog
+from xdist import is_xdist_worker
 
 from infra.local.home import Home
 from infra.testing import DatabaseUrls, KafkaServer, PostgresServer, temporary_home
 from tests.servers import Servers, wanted_by
 
-pytest_plugins = ["tests.stacks", "tests.left_out", "tests.browser", "tests.prometheus"]
+pytest_plugins = ["tests.workers", "tests.left_out", "tests.stacks", "tests.browser", "tests.prometheus"]
 
 # As the services log. structlog's own traceback shows the variables of each frame: to draw that holds up the
 # event loop of a consumer that logs it for seconds, until the group throws the consumer out.
@@ -46,9 +48,10 @@ def servers(test_home: Home) -> Iterator[Servers]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _start_ahead(request: pytest.FixtureRequest) -> None:
-    """What a later test will wait for starts now."""
+    """What a later test will wait for starts now; in a worker, which does not know its tests yet, when one
+    asks for it."""
     wanted = wanted_by(request.session.items)
-    if wanted:
+    if wanted and not is_xdist_worker(request):
         request.getfixturevalue("servers").start(wanted)
 
 

@@ -9,7 +9,6 @@ Marks:
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
@@ -21,6 +20,7 @@ from infra.local.home import Home
 from infra.local.programs import Ran
 from infra.local.stack import Stack
 from infra.topology import Topology, free_topology
+from tests import left_out
 from tests.e2e.audit import nothing_is_lost
 from tests.e2e.platform import Platform
 from tests.servers import CONTAINERS, Servers
@@ -31,7 +31,6 @@ TEST_TIMEOUT = (
 )
 
 _no_engine = pytest.StashKey[str | None]()
-_left_out = pytest.StashKey[str]()
 
 
 class AnyStack(Protocol):
@@ -136,22 +135,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     without_choice = config.getoption("--stack") is None
     reason = f"no Docker engine answers: {_why_no_engine(config)}" if without_choice else "--stack local"
-    if without_choice and os.environ.get("CI", "").lower() not in ("", "0", "false"):
-        raise pytest.UsageError(f"CI runs everything, but {reason}. Start an engine, or say --stack local.")
+    if without_choice and left_out.in_ci():
+        remedy = "Start an engine, or say --stack local."
+        left_out.refuse(config, items, f"CI runs everything, but {reason}. {remedy}")
+        return
     containers_only = [item for item in concerned if item.get_closest_marker("containers")]
     if not containers_only:
         return
     config.hook.pytest_deselected(items=containers_only)
     items[:] = [item for item in items if item not in containers_only]
-    config.stash[_left_out] = (
+    left_out.say(
+        config,
         f"{len(containers_only)} tests that need containers were left out ({reason}); "
-        "the other end-to-end tests ran on the local stack"
+        "the other end-to-end tests ran on the local stack",
     )
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if _left_out in config.stash:
-        terminalreporter.write_line(config.stash[_left_out], yellow=True)
 
 
 def _chosen_stack(config: pytest.Config) -> str:

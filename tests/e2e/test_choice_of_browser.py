@@ -9,7 +9,7 @@ import pytest
 from tests.docs import ROOT
 
 
-def collected(**environment: str) -> subprocess.CompletedProcess[str]:
+def collected(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """What pytest would run without a browser."""
     inherited = {name: value for name, value in os.environ.items() if name != "CI"}
     return subprocess.run(
@@ -19,8 +19,8 @@ def collected(**environment: str) -> subprocess.CompletedProcess[str]:
             "pytest",
             "tests/e2e/test_board_page.py",
             "tests/unit/test_docs.py",
-            "--collect-only",
             "-q",
+            *(options or ["--collect-only"]),
         ],
         cwd=ROOT,
         env=inherited | {"MILLRACE_TEST_BROWSER": "/nowhere/chromium"} | environment,
@@ -44,3 +44,18 @@ def test_in_ci_a_missing_browser_is_an_error() -> None:
 
     assert outcome.returncode == pytest.ExitCode.USAGE_ERROR
     assert "install the package chromium" in outcome.stderr
+
+
+def test_workers_leave_out_the_same_and_it_is_said_once() -> None:
+    outcome = collected("-n2")
+
+    assert outcome.returncode == 0, outcome.stdout
+    assert outcome.stdout.count("tests that need a browser were left out") == 1
+
+
+def test_in_ci_workers_refuse_too() -> None:
+    outcome = collected("-n2", CI="true")
+
+    assert outcome.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "no tests ran" in outcome.stdout
+    assert outcome.stderr.count("install the package chromium") == 1
