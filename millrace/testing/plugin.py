@@ -7,7 +7,8 @@
 MILLRACE_TEST_POSTGRES and MILLRACE_TEST_KAFKA say where the servers are.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -22,9 +23,11 @@ def kafka() -> KafkaAddress:
 
 
 @pytest.fixture(scope="session")
-def databases() -> Databases:
+def databases() -> Iterator[Databases]:
     """Databases on a running server."""
-    return Databases(postgres_superuser())
+    databases = Databases(postgres_superuser())
+    yield databases
+    asyncio.run(databases.close())
 
 
 @pytest.fixture

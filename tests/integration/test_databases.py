@@ -5,6 +5,7 @@ from typing import Any
 import psycopg
 
 from infra.testing import DatabaseUrls, PostgresServer, unique
+from millrace.testing.databases import Databases
 from millrace.testing.psql import run_script
 
 ROLES = """
@@ -17,7 +18,8 @@ MEMBERS = """
 """
 RIGHTS = """
     SELECT datacl::text, (SELECT nspacl::text FROM pg_namespace WHERE nspname = 'public'),
-           (SELECT array_agg(defaclacl::text ORDER BY defaclobjtype) FROM pg_default_acl)
+           (SELECT array_agg(defaclacl::text ORDER BY defaclobjtype) FROM pg_default_acl),
+           pg_get_userbyid(datdba), (SELECT array_agg(proacl::text ORDER BY oid) FROM pg_proc)
     FROM pg_database WHERE datname = current_database()
 """
 
@@ -37,15 +39,28 @@ async def test_the_roles_are_those_that_psql_makes(postgres: PostgresServer) -> 
     by_psql, by_connection = unique("psql"), unique("made")
     await postgres.ensure_database(by_psql)
     await postgres.bootstrap(by_psql, by_psql, "a", "b", "c", "d")
-    urls = await postgres.databases.create(login=by_connection)
+    made = [await postgres.databases.create(login=by_connection) for _ in range(2)]
 
     expected = await made_of(postgres.superuser_url(by_psql), by_psql)
     assert len(expected) == 4 + 4 + 1
-    assert await made_of(urls.superuser, by_connection) == expected
-    for url in (urls.service, urls.migrator, urls.board, urls.operator):  # each password is right
-        await (await psycopg.AsyncConnection.connect(url)).close()
-    for name in (by_psql, urls.name):
+    for urls in made:
+        assert await made_of(urls.superuser, by_connection) == expected
+        for url in (urls.service, urls.migrator, urls.board, urls.operator):  # each password is right
+            await (await psycopg.AsyncConnection.connect(url)).close()
+    for name in (by_psql, *(urls.name for urls in made)):
         await postgres.drop_database(name)
+
+
+async def test_nothing_is_left_of_what_databases_were_copied_from(postgres: PostgresServer) -> None:
+    databases = Databases(postgres.superuser_url())
+    async with await psycopg.AsyncConnection.connect(postgres.superuser_url(), autocommit=True) as connection:
+        before = await (await connection.execute("SELECT datname FROM pg_database")).fetchall()
+        made = [await databases.create(login=unique("login")) for _ in range(2)]
+        for urls in made:
+            await databases.drop(urls.name)
+        assert await (await connection.execute("SELECT datname FROM pg_database")).fetchall() != before
+        await databases.close()
+        assert await (await connection.execute("SELECT datname FROM pg_database")).fetchall() == before
 
 
 async def test_values_are_quoted_as_what_they_stand_for(database: DatabaseUrls) -> None:

@@ -190,12 +190,11 @@ async def test_the_bootstrap_forgets_what_a_login_has_set_for_itself(postgres: P
         await board.execute("SET default_transaction_read_only = off")
         await board.execute("ALTER ROLE CURRENT_USER SET statement_timeout = 0")
         await board.execute("ALTER ROLE CURRENT_USER SET work_mem = '1GB'")
-    again = await postgres.create_database(service=name)
-    async with await psycopg.AsyncConnection.connect(again.board, autocommit=True) as board:
+    await postgres.databases.bootstrap(database.name, name)
+    async with await psycopg.AsyncConnection.connect(database.board, autocommit=True) as board:
         assert await (await board.execute("SHOW statement_timeout")).fetchone() == ("2s",)
         assert await (await board.execute("SHOW work_mem")).fetchone() != ("1GB",)
-    for made in (database, again):
-        await postgres.drop_database(made.name)
+    await postgres.drop_database(database.name)
 
 
 async def test_a_login_ends_no_session_of_another_one(kit: StoreKit) -> None:
