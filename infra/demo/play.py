@@ -1,4 +1,5 @@
-"""The demo: three orders with three endings, their events across the services, the e-mails that came out."""
+"""The demo: three orders with three endings, their events across the services, the e-mails that came out, and
+three doors that are closed."""
 
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from infra.console import out
+from infra.demo.doors import ask_as_another_service, come_by_another_name, rewrite_history
 from infra.demo.feed import EventFeed, SeenEvent
 from infra.demo.shop import PATIENCE, DemoFailed, Shop
 from infra.local.stack import Stack
@@ -43,6 +45,7 @@ async def play(stack: Stack) -> None:
         await scenes.confirmed(ada)
         await scenes.rejected(grace)
         await scenes.cancelled(alan)
+    await closed_doors(stack)
     print_where_to_look(stack, ada)
 
 
@@ -137,6 +140,19 @@ class Scenes:
     async def _show_mails(self, customer: Customer, count: int) -> None:
         for mail in await self._shop.mails(customer.email, count):
             out.print(f"  ✉ {customer.email}: [green]{escape(mail['Subject'])}[/green]")
+
+
+async def closed_doors(stack: Stack) -> None:
+    """Tries three doors. Raises DemoFailed when one opens."""
+    out.rule("[bold]Closed doors", align="left")
+    refused = Table(box=None, show_header=False)
+    for attempt, answer in (
+        ("the order service's own login changes an event", await rewrite_history(stack)),
+        ("inventory asks the user service for an e-mail address", await ask_as_another_service(stack)),
+        ("a browser is led here by the page evil.example", await come_by_another_name(stack)),
+    ):
+        refused.add_row(attempt, f"[red]{escape(answer)}[/red]")
+    out.print(refused)
 
 
 def print_where_to_look(stack: Stack, customer: Customer) -> None:

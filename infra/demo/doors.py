@@ -1,0 +1,58 @@
+"""What is closed: three attempts of somebody who has got in somewhere, each refused where it arrives."""
+
+from pathlib import Path
+
+import grpc
+import httpx
+import psycopg
+from psycopg.errors import InsufficientPrivilege
+
+from infra.demo.shop import DemoFailed
+from infra.local.certificates import certificate_settings
+from infra.local.stack import Stack
+from infra.topology import SERVICES
+from millrace.rpc.channel import open_channel
+from millrace.tls.files import TlsFiles
+from millrace.tls.identity import Identity
+from schemas.grpc.users_pb2 import GetContactRequest
+from schemas.grpc.users_pb2_grpc import UsersStub
+
+_DEADLINE = 10.0  # seconds
+
+
+async def rewrite_history(stack: Stack) -> str:
+    """The order service's own login changes an event. Returns what Postgres says."""
+    url = stack.database_url("order")
+    async with await psycopg.AsyncConnection.connect(url, connect_timeout=int(_DEADLINE)) as connection:
+        try:
+            await connection.execute("UPDATE events SET event_type = 'OrderConfirmed'")
+        except InsufficientPrivilege as error:
+            return str(error)
+    raise DemoFailed("the order service's login may change events")
+
+
+async def ask_as_another_service(stack: Stack) -> str:
+    """The inventory service, with its true certificate, asks for an e-mail address. Returns the answer."""
+    inventory = next(service for service in SERVICES if service.name == "inventory")
+    files = certificate_settings(stack.home, inventory)
+    identity = Identity(
+        TlsFiles(*(Path(files[f"{inventory.prefix}TLS_{name}"]) for name in ("CA", "CERTIFICATE", "KEY")))
+    )
+    target = stack.topology.address("USER_GRPC")
+    async with open_channel(target, service="user", identity=identity, timeout=_DEADLINE) as channel:
+        try:
+            await UsersStub(channel).GetContact(GetContactRequest(user_id="ada"))
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                return f"{error.code().name}: {error.details()}"
+            raise DemoFailed(f"the user service answered {error.code().name}: {error.details()}") from error
+    raise DemoFailed("the user service gives addresses to the inventory service")
+
+
+async def come_by_another_name(stack: Stack) -> str:
+    """A page of another site has a browser ask the order service (DNS rebinding). Returns the answer."""
+    async with httpx.AsyncClient(timeout=_DEADLINE, trust_env=False) as client:
+        answer = await client.get(f"{stack.url('order')}/orders", headers={"Host": "evil.example"})
+    if answer.status_code != httpx.codes.MISDIRECTED_REQUEST:
+        raise DemoFailed(f"the order service answered {answer.status_code} under another host's name")
+    return f"{answer.status_code}: {answer.json()['title']}"
