@@ -20,6 +20,7 @@ from board.settings import BoardSettings, board_settings
 from board.watch import Watch
 from millrace.http.connections import Connections
 from millrace.http.limits import HttpLimits
+from millrace.http.metrics import uncounted
 from millrace.http.protocol import bounded
 from millrace.manifest import ManifestError
 from millrace.process.settings import SettingsError, load
@@ -82,7 +83,7 @@ def _server(app: object, settings: BoardSettings) -> uvicorn.Server:
             app,  # type: ignore[arg-type]
             host=settings.http_host,
             port=settings.http_port,
-            http=bounded(limits, Connections(limits.connections)),
+            http=bounded(limits, Connections(limits.connections), uncounted),
             ws="none",
             log_config=None,
             access_log=False,

@@ -33,7 +33,7 @@ def create_app(
     millrace.http.routing) has the service's routes; what they need is put into `app.state` by the caller
     (app.py). The internal port serves its descriptions: OpenAPI, and what `asyncapi` makes.
     """
-    limits = limits or HttpLimits()
+    limits, metrics = limits or HttpLimits(), metrics or Metrics()
     app = FastAPI(
         title=title,
         description=description,
@@ -45,7 +45,10 @@ def create_app(
     )
     # Set when the process drains: waiting requests answer with what they have.
     app.state.draining = asyncio.Event()
-    app.state.waits = Waits(limits.waits, limits.waits_per_actor)
+    waits = app.state.waits = Waits(limits.waits, limits.waits_per_actor)
+    metrics.watch(
+        "gauge", "millrace_http_waits", "HTTP requests that wait for a read model", lambda: len(waits)
+    )
     app.state.asyncapi = asyncapi
     errors.install(app, refusals or {})
     openapi.install(app)
@@ -54,7 +57,7 @@ def create_app(
     app.add_middleware(BodyRules, limit=limits.body_bytes)
     app.add_middleware(FrontDoor, limits=limits)
     app.add_middleware(Correlation)
-    app.add_middleware(Measured, metrics=metrics or Metrics())
+    app.add_middleware(Measured, metrics=metrics)
     if tracing.active():
         app.add_middleware(Traced)
     return app

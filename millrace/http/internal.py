@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 from millrace.http import docs_page, errors
 from millrace.http.health import Report, is_alive, is_ready
 from millrace.http.limits import HttpLimits
+from millrace.http.metrics import uncounted
 from millrace.http.middleware import Correlation, Heads
 from millrace.http.problems import Problem
 from millrace.http.server import EmbeddedServer
@@ -39,9 +40,8 @@ class InternalServer(EmbeddedServer):
         limits: HttpLimits | None = None,
     ) -> None:
         """`app`: the public one, which /docs describes; None: this process has none."""
-        super().__init__(
-            internal_app(app, report, metrics), host=host, port=port, limits=limits or HttpLimits()
-        )
+        served = internal_app(app, report, metrics)
+        super().__init__(served, host=host, port=port, limits=limits or HttpLimits(), refused=uncounted)
 
 
 def internal_app(public: FastAPI | None, report: Report, metrics: Metrics) -> FastAPI:

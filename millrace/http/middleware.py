@@ -11,7 +11,7 @@ from millrace.domain.ids import new_id
 from millrace.http.errors import last_resort
 from millrace.http.headers import guarded
 from millrace.http.metrics import UNMATCHED, HttpMetrics
-from millrace.http.problems import Problem
+from millrace.http.problems import PROBLEM, Problem
 from millrace.http.waiting import ClientHungUp
 from millrace.telemetry.metrics import Metrics
 
@@ -62,6 +62,7 @@ class Measured:
             # The router leaves the route that it found there; its path is the template.
             route = getattr(scope.get("route"), "path", UNMATCHED)
             self._metrics.answered(scope["method"], route, status, time.perf_counter() - began)
+            self._metrics.refused(scope.get(PROBLEM, ""))
 
 
 class Correlation:

@@ -12,6 +12,8 @@ from starlette.types import Scope
 from millrace.domain.errors import MillraceError
 
 MEDIA_TYPE = "application/problem+json"
+PROBLEM = "millrace.problem"
+"""In the scope of a request that was answered with a problem: its code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class Problem(MillraceError, HTTPException):
         self.extensions = extensions
 
     def response(self, scope: Scope) -> Response:
-        """The answer to the request of this ASGI scope."""
+        """The answer to the request of this ASGI scope, which gets the code under PROBLEM."""
+        scope[PROBLEM] = self.code
         body: dict[str, Any] = {
             "type": f"/problems/{self.code}",
             "title": self.code.replace("_", " ").capitalize(),

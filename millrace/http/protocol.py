@@ -18,6 +18,7 @@ from millrace.domain.ids import new_id
 from millrace.http.connections import Connections
 from millrace.http.headers import guarded
 from millrace.http.limits import HttpLimits
+from millrace.http.metrics import MADE_ROOM, NEVER_READ, Refused
 from millrace.http.problems import Problem, unavailable
 
 # Seconds in which a client that is still sending can read why it was refused: to close at once would reset
@@ -34,9 +35,12 @@ Part = Literal["head", "body"]
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. What goes beyond a limit is answered with 431, 408 or 503 and ends the connection."""
 
-    def __init__(self, *, limits: HttpLimits, open_connections: Connections, **kwargs: Any) -> None:
+    def __init__(
+        self, *, limits: HttpLimits, open_connections: Connections, refused: Refused, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._limits = limits
+        self._refused = refused
         self._open_connections = open_connections
         self._part: Part | None = None  # of the request that is being received
         self._received = 0  # requests
@@ -179,8 +183,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """The client doesn't read: what it doesn't fetch in time it won't get."""
         super().pause_writing()
         # Not `close`, which would wait for the client to read the rest.
-        self._unread = self.loop.call_later(self._limits.read_timeout, self.transport.abort)
+        self._unread = self.loop.call_later(self._limits.read_timeout, self._never_read)
         self._open_connections.waits(self)
+
+    def _never_read(self) -> None:
+        self._refused(NEVER_READ)
+        self.transport.abort()
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -205,8 +213,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def make_room(self) -> None:
         """Ends at once what has waited for its client the longest (see Connections)."""
         if self._ended or self._unread is not None:
+            self._refused(MADE_ROOM)
             self.transport.abort()
         elif self._part is None:
+            self._refused(MADE_ROOM)
             self.transport.close()  # between two requests, as at any time
         else:
             self._refuse(_too_many_connections(), linger=0)
@@ -214,6 +224,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, problem: Problem, *, linger: float = _LINGER) -> None:
         """Answers with `problem` if nothing was answered yet, and ends the connection after `linger`
         seconds."""
+        self._refused(problem.code)
         self._ended = True
         self._await(None)
         if self._answers_another():
@@ -243,9 +254,9 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._part != "body" and self.cycle is not None and not self.cycle.response_complete
 
 
-def bounded(limits: HttpLimits, open_connections: Connections) -> type[asyncio.Protocol]:
+def bounded(limits: HttpLimits, open_connections: Connections, refused: Refused) -> type[asyncio.Protocol]:
     """What uvicorn makes of each connection of one server."""
-    made = partial(BoundedProtocol, limits=limits, open_connections=open_connections)
+    made = partial(BoundedProtocol, limits=limits, open_connections=open_connections, refused=refused)
     return cast(type[asyncio.Protocol], made)  # it is only called
 
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from millrace.http.connections import Connections
 from millrace.http.health import HealthEndpoints, Report
 from millrace.http.limits import HttpLimits
+from millrace.http.metrics import Refused, refusals
 from millrace.http.protocol import bounded
 from millrace.runtime.open_files import allow_open_files
 from millrace.runtime.worker import Health, Role
@@ -40,20 +41,28 @@ class EmbeddedServer:
     name = ""
 
     def __init__(
-        self, asgi: ASGIApp, *, host: str, port: int, limits: HttpLimits, role: Role | None = None
+        self,
+        asgi: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        limits: HttpLimits,
+        refused: Refused,
+        role: Role | None = None,
     ) -> None:
         self.role = role
         self.asgi = asgi
         """What it serves."""
         self._address = (host, port)
         self._limits = limits
-        self._connections = Connections(limits.connections)
-        self._server = _Server(_config(asgi, limits, self._connections))
+        self.connections = Connections(limits.connections)
+        """Those that are open."""
+        self._server = _Server(_config(asgi, bounded(limits, self.connections, refused)))
         self._finished = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until stopped."""
-        self._connections.most = _possible(self._limits.connections)
+        self.connections.most = _possible(self._limits.connections)
         try:
             await self._server.serve(sockets=[_bind(*self._address)])
         finally:
@@ -89,7 +98,20 @@ class HttpServer(EmbeddedServer):
         self.metrics = metrics or Metrics()
         """Those of the whole process."""
         self._health = HealthEndpoints(app, dict)
-        super().__init__(self._health, host=host, port=port, limits=limits or HttpLimits(), role=Role.HTTP)
+        super().__init__(
+            self._health,
+            host=host,
+            port=port,
+            limits=limits or HttpLimits(),
+            refused=refusals(self.metrics),
+            role=Role.HTTP,
+        )
+        self.metrics.watch(
+            "gauge",
+            "millrace_http_connections",
+            "Connections that are open at the public port",
+            lambda: len(self.connections),
+        )
 
     def show(self, report: Report) -> None:
         """What /livez and /readyz answer by from now on."""
@@ -101,10 +123,10 @@ class HttpServer(EmbeddedServer):
         await super().stop()
 
 
-def _config(app: ASGIApp, limits: HttpLimits, connections: Connections) -> uvicorn.Config:
+def _config(app: ASGIApp, protocol: type[asyncio.Protocol]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=bounded(limits, connections),
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,

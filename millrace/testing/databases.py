@@ -21,7 +21,8 @@ _OWNER_AND_RIGHTS = """
                   %(copy)s::text, pg_get_userbyid(datdba))
     FROM pg_database WHERE datname = %(original)s
     UNION ALL
-    SELECT format('GRANT %%s ON DATABASE %%I TO %%I', privilege_type, %(copy)s::text, pg_get_userbyid(grantee))
+    SELECT format('GRANT %%s ON DATABASE %%I TO %%I',
+                  privilege_type, %(copy)s::text, pg_get_userbyid(grantee))
     FROM pg_database, aclexplode(datacl) WHERE datname = %(original)s AND grantee <> 0
 """
 

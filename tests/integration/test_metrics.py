@@ -61,6 +61,7 @@ LABELS = {
 FAMILIES = {
     *("millrace_build_info", "process_cpu_seconds", "python_gc_collections"),
     *("millrace_http_request_duration_seconds", "millrace_http_requests_in_flight"),
+    *("millrace_http_refusals", "millrace_http_connections", "millrace_http_waits"),
     *("millrace_grpc_client_duration_seconds", "millrace_certificate_expires_timestamp_seconds"),
     *("millrace_appends", "millrace_append_events", "millrace_append_duration_seconds"),
     *("millrace_append_group_events", "millrace_append_group_commit_seconds"),

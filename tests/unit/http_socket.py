@@ -85,7 +85,7 @@ async def serving(
     app = create_app("Test", router, refusals={"order_not_found": 404}, limits=limits, metrics=metrics)
     app.state.thing = shown or Thing()
     (port,) = free_ports(1)
-    async with _listening(HttpServer(app, host=HOST, port=port, limits=limits)):
+    async with _listening(HttpServer(app, host=HOST, port=port, limits=limits, metrics=metrics)):
         yield port
 
 
