@@ -22,13 +22,15 @@ _DEADLINE = 10.0  # seconds
 
 async def rewrite_history(stack: Stack) -> str:
     """The order service's own login changes an event. Returns what Postgres says."""
-    url = stack.database_url("order")
-    async with await psycopg.AsyncConnection.connect(url, connect_timeout=int(_DEADLINE)) as connection:
-        try:
-            await connection.execute("UPDATE events SET event_type = 'OrderConfirmed'")
-        except InsufficientPrivilege as error:
-            return str(error)
-    raise DemoFailed("the order service's login may change events")
+    url, seconds = stack.database_url("order"), int(_DEADLINE)
+    try:
+        async with await psycopg.AsyncConnection.connect(url, connect_timeout=seconds) as connection:
+            await connection.execute("UPDATE events SET type = 'OrderConfirmed'")
+            raise DemoFailed("the order service's login may change events")  # and nothing is committed
+    except InsufficientPrivilege as error:
+        return str(error)
+    except psycopg.Error as error:
+        raise DemoFailed(f"the order service's database: {error}") from error
 
 
 async def ask_as_another_service(stack: Stack) -> str:
@@ -52,7 +54,10 @@ async def ask_as_another_service(stack: Stack) -> str:
 async def come_by_another_name(stack: Stack) -> str:
     """A page of another site has a browser ask the order service (DNS rebinding). Returns the answer."""
     async with httpx.AsyncClient(timeout=_DEADLINE, trust_env=False) as client:
-        answer = await client.get(f"{stack.url('order')}/orders", headers={"Host": "evil.example"})
+        try:
+            answer = await client.get(f"{stack.url('order')}/orders", headers={"Host": "evil.example"})
+        except httpx.TransportError as error:
+            raise DemoFailed(f"the order service does not answer ({type(error).__name__})") from error
     if answer.status_code != httpx.codes.MISDIRECTED_REQUEST:
         raise DemoFailed(f"the order service answered {answer.status_code} under another host's name")
     return f"{answer.status_code}: {answer.json()['title']}"

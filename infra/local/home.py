@@ -3,12 +3,15 @@
 Everything lives under one directory, `.millrace` in the repository unless MILLRACE_HOME says otherwise:
 
     data/<component>/   what must survive a restart        run/<component>.json   who runs (see process.py)
-    logs/<component>.log                                   secrets.json           passwords, mode 0600
-    certificates/<service>/  and the CA's, mode 0700
+    logs/<component>.log                                   secrets.json           passwords
+    certificates/<service>/  and the CA's
     cache/              downloads; shared by every home of this checkout, so that tests fetch nothing twice
+
+Nobody else of the machine may read any of it but the cache: directories have the mode 0700, files 0600.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +52,13 @@ class Home:
         return self.root / "certificates"
 
     def create(self) -> None:
-        """Makes the directories; safe to call again."""
-        for name in ("data", "logs", "run"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
+        """Makes the directories; safe to call again. What is in them is private: only a way leads through
+        `data`, to the directory of a database server that runs as another user than root."""
+        for name, mode in (("data", 0o711), ("logs", 0o700), ("run", 0o700)):
+            directory = self.root / name
+            directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(mode)
+        for directory in (self.root / "data").iterdir():
+            # Another command has just removed it, or it is another user's.
+            with suppress(FileNotFoundError, PermissionError):
+                directory.chmod(0o700 if directory.is_dir() else 0o600)

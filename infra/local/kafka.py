@@ -91,7 +91,7 @@ class Kafka(Component):
     async def prepare(self, progress: Progress) -> None:
         """Fetches Kafka when it is missing, writes its configuration, formats an empty data directory."""
         self._jars = await kafka_jars(progress)
-        self._data.mkdir(parents=True, exist_ok=True)
+        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._properties_file.write_text(
             "".join(f"{key}={value}\n" for key, value in self._properties().items())
         )

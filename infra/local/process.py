@@ -17,6 +17,8 @@ import psutil
 from infra.local.errors import StackError
 
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
+PRIVATE = 0o077
+"""The umask of what the stack starts: nobody else of the machine reads what it writes."""
 INHERITED_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV")
 
 
@@ -51,11 +53,12 @@ class ManagedProcess:
         """Starts the command detached from this process and its terminal; output goes to the log file."""
         self._rotate_log()
         user, group, extra_groups = identity(command.user)
-        with self.log.open("ab") as output:
+        with open(self.log, "ab", opener=private) as output:
             self._child = subprocess.Popen(
                 [str(part) for part in command.argv],
                 env=command.environment(),
                 cwd=command.cwd,
+                umask=PRIVATE,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -155,6 +158,11 @@ async def until(condition: Callable[[], bool], within: float) -> bool:
             return True
         await asyncio.sleep(0.02)
     return condition()
+
+
+def private(path: str, flags: int) -> int:
+    """An opener for `open`: a file that is made is its owner's alone."""
+    return os.open(path, flags, 0o600)
 
 
 def identity(user: str | None) -> tuple[int | None, int | None, list[int] | None]:

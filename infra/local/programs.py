@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.errors import StackError
-from infra.local.process import ProgramCommand, identity
+from infra.local.process import PRIVATE, ProgramCommand, identity
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ async def run(
         *(str(part) for part in argv),
         env=command.environment(),
         cwd=command.cwd,
+        umask=PRIVATE,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
