@@ -101,7 +101,7 @@ class Cluster:
             self.chance.shuffle(some)
 
     def behind(self) -> None:
-        """Everybody waits, half of them for ever."""
+        """Everybody waits, half of them forever."""
         self.ends = {topic: [end + 10 for end in ends] for topic, ends in self.ends.items()}
         self.dead = set(list(self.commits)[1::2])
         for group, commits in self.commits.items():

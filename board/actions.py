@@ -114,7 +114,7 @@ async def _read(request: Request) -> Redrive:
 
 
 def _require_known(wanted: Redrive, requests: Requests, watch: Watch) -> None:
-    """What no process has would stay open for ever: refuse what the board doesn't see."""
+    """What no process has would stay open forever: refuse what the board doesn't see."""
     if wanted.service not in requests.services:
         raise Problem(422, "no_such_service", f"service: there are {', '.join(requests.services)}")
     if watch.board is None:

@@ -30,7 +30,7 @@ STATIC = files("board") / "static"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
 
 # Only what this server sends, no inline script or style, and no markup made from strings: names of groups,
-# clients and errors come from whoever connects to Kafka.
+# clients and errors come from anyone who connects to Kafka.
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",

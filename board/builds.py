@@ -10,8 +10,8 @@ from board.observations import CopyRow, KafkaView, StoreView, Views
 
 
 def measured_build(store: StoreView, copy: CopyRow, views: Views, declared: Declared) -> Measure:
-    """`passed` of `arrived`, both from `floor` on: positions of the own store, or offsets of all partitions
-    together."""
+    """`passed` of `arrived`, both from `floor` on: positions of the service's store, or offsets of all
+    partitions together."""
     if copy.consumer is None:
         seen = in_sight(views, f"postgres-{store.service}")
         return _measure(store.at, copy, seen=seen, passed=copy.position, arrived=store.head, floor=0)

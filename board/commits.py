@@ -2,7 +2,7 @@
 50,000 offsets.
 
 The client library's structures take 15 µs for each of them. Here an answer whose bytes are those of the last
-pass is not decoded at all, so that whoever works with it sees that it is the same object; else a partition
+pass is not decoded at all, so that anyone who works with it sees that it is the same object; else a partition
 takes less than a microsecond. The answer is that of
 https://kafka.apache.org/protocol.html#The_Messages_OffsetFetch, version 3.
 """

@@ -18,7 +18,7 @@ _ROOT = Path(__file__).resolve().parents[1]  # of the repository, and of the ima
 
 @dataclass(frozen=True)
 class Projection:
-    """The end of a path. Without topics it is a read model of the own store.
+    """The end of a path. Without topics it is a read model of the service's store.
 
     `group`: of a reaction. A read model that topics feed has a group for each version; the database knows
     which.

@@ -31,7 +31,7 @@ class State(StrEnum):
 
 
 class StageKind(StrEnum):
-    """The way of an event. A read model of the own store has STORE and READ_MODEL only."""
+    """The way of an event. A read model of the service's store has STORE and READ_MODEL only."""
 
     STORE = "store"
     RELAY = "relay"
@@ -114,7 +114,7 @@ class Stage(_Part):
     since: float | None = None
     as_of: datetime | None = None  # when the numbers were seen
     head: int | None = (
-        None  # store: its last position; relay, read model of the own store: how far it has come
+        None  # store: its last position; relay, read model of the service's store: how far it has come
     )
     eta: Eta | None = None
     event: HeldEvent | None = None
@@ -219,7 +219,7 @@ class Topic(_Part):
 
 
 class Member(_Part):
-    """Of a consumer group: a process. Names come from whoever connects; treat them as text."""
+    """Of a consumer group: a process. Names come from anyone who connects; treat them as text."""
 
     id: str
     client: str

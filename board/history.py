@@ -86,7 +86,7 @@ class History:
     """The file. Its methods block for some milliseconds and may be called from any thread."""
 
     def __init__(self, path: Path, levels: Sequence[Level] = LEVELS) -> None:
-        """Opens the file, or makes it. One of another version of this program is begun anew: it is a
+        """Opens the file, or makes it. One of another version of this program is begun again: it is a
         cache."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._levels = levels

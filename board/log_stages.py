@@ -211,7 +211,7 @@ def _partition(
     if head is not None:
         pending = max(0, end - head.offset)  # what lies before it is given to nobody
     if head is not None and is_done(head, done):
-        # Sent again, by a relay that was not sure or into a topic that is filled anew: it waits for nobody.
+        # Sent again, by a relay that was not sure or into a topic that is filled again: it waits for nobody.
         head = kafka.first_new.get((consumer, topic, partition, at), head)
         pending = end - head.offset if head else 0
         head = (
@@ -317,7 +317,7 @@ def wanted_records(views: Mapping[str, StoreView], kafka: KafkaView) -> set[tupl
         for row in (*store.applied, *store.rebuilding):
             view = kafka.topics.get(row.topic)
             _want(wanted, view, row.topic, row.partition, offset_in(row, view))
-    for topic, view in kafka.topics.items():  # for whoever has not begun
+    for topic, view in kafka.topics.items():  # for anyone who has not begun
         for partition, start in view.starts.items():
             _want(wanted, view, topic, partition, start)
     return wanted

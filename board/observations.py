@@ -49,7 +49,7 @@ class CursorRow:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRow:
-    """How far a read model of the own store is, with the first event behind it."""
+    """How far a read model of the service's store is, with the first event behind it."""
 
     read_model: str
     version: int

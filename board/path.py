@@ -3,7 +3,7 @@
 Pure. No age is an estimate; each comes from the commit time of one event, and is never stale. Of an event of
 the future, whose store's clock was ahead, it is unknown, and the event says by how much (clocks.py).
 
-relay, read model of the own store
+relay, read model of the service's store
     The store says in one snapshot where the cursor is, which event is the first behind it, and what its clock
     shows. So both times are of one clock, and the event was committed before the clock was read. Positions
     become visible in order: there is no earlier event that the snapshot misses. Since then the time that

@@ -98,7 +98,7 @@ SELECT json_build_object(
             'topic_id', place.topic_id, 'ends', place.end_offsets, 'until', place.republish_until,
             'oldest', oldest.event, 'behind', counted.behind, 'after', place.position, 'leader', lock.pid))
         FROM (
-            -- What is sent again, into a topic that is filled anew, does not wait: it was sent before.
+            -- What is sent again, into a topic that is filled again, does not wait: it was sent before.
             SELECT c.topic, c.generation, c.position AS cursor, c.fencing_token, c.topic_id, c.end_offsets,
                    c.republish_until, greatest(c.position, c.republish_until) AS position,
                    ('x' || encode(substr(sha256(convert_to('millrace relay ' || c.topic || ' ' ||

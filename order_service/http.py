@@ -63,7 +63,7 @@ class PlaceOrderBody(RequestBody):
 
 
 class CancelBody(RequestBody):
-    """Why, for whoever reads the history."""
+    """Why, for anyone who reads the history."""
 
     reason: Text | None = None
 
@@ -92,7 +92,7 @@ async def _resources(request: Request) -> OrderResources:
 
 @dataclass(frozen=True, slots=True)
 class Placing:
-    """What placing an order needs besides its body."""
+    """What placing an order needs beside its body."""
 
     customer: Actor
     command: CommandRequest

@@ -86,7 +86,7 @@ class Prices:
             if good_until > now:
                 prices[sku] = price
             else:
-                # This caller looks it up again; whoever comes meanwhile takes the old one, so that a busy
+                # This caller looks it up again; anyone who comes meanwhile takes the old one, so that a busy
                 # shop doesn't ask for the same price fifty times at once, each second.
                 self._remembered[sku] = (price, now + REMEMBERED_FOR)
         return prices

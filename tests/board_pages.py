@@ -46,7 +46,7 @@ class Watched:
 async def opened(
     browser: Browser, url: str, size: tuple[int, int] = DESK, scheme: str = "light"
 ) -> AsyncIterator[Watched]:
-    """The page, loaded anew, when its first board has come."""
+    """The page, loaded again, when its first board has come."""
     page = await browser.new_page(
         viewport={"width": size[0], "height": size[1]},
         color_scheme="dark" if scheme == "dark" else "light",

@@ -78,7 +78,7 @@ class Privacy:
     def blind(self, fingerprint: str) -> str:
         """A request's fingerprint that can be compared, not guessed.
 
-        It is kept in event metadata, for ever: a plain hash of a name and an address could be found by
+        It is kept in event metadata, forever: a plain hash of a name and an address could be found by
         trying.
         """
         return hmac.digest(self._fingerprint_key, fingerprint.encode(), "sha256").hex()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the base and server images that a machine without a container registry can't pull. An image is made again
 # only when what it is made from has changed: the digest of that is its label millrace.recipe.
-# Writes `export NAME=value` lines for whoever builds on them to standard output.
+# Writes `export NAME=value` lines for anyone who builds on them to standard output.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$(dirname "$0")"

@@ -35,7 +35,7 @@ rm -rf "$root"/usr/share/{doc,info,locale,man}/* "$root"/var/cache/apt/* "$root"
 # What reaches the registries here. A file or folder that a variable names comes along.
 keep() { mkdir -p "$root$(dirname "$1")" && cp -aL "$1" "$root$(dirname "$1")/"; }
 keep /etc/ssl/certs/ca-certificates.crt
-# One by one too: Debian's ca-certificates package, once something installs it, writes the bundle anew from these.
+# One by one too: Debian's ca-certificates package, once something installs it, writes the bundle again from these.
 mkdir -p "$root/usr/local/share/ca-certificates"
 awk -v folder="$root/usr/local/share/ca-certificates" '
   /-----BEGIN CERTIFICATE-----/ {file = sprintf("%s/machine-%03d.crt", folder, ++count)}

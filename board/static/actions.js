@@ -1,4 +1,4 @@
-// Acting: the redrive of parked streams, by whoever has the operator token. It is tried first, always; what would become of
+// Acting: the redrive of parked streams, by anyone who has the operator token. It is tried first, always; what would become of
 // it is shown; then it is confirmed. The service carries it out; this page only asks, and looks what became of it.
 import { byId, clock, count, h, say, table } from "/static/dom.js";
 

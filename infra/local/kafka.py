@@ -55,7 +55,7 @@ SERVER_PROPERTIES = {
     "num.io.threads": "4",
     "background.threads": "2",
     "log.cleaner.dedupe.buffer.size": str(8 * 1024 * 1024),
-    # Topics are copies of the event stores and kept for ever (schemas/topics.py).
+    # Topics are copies of the event stores and kept forever (schemas/topics.py).
     "log.retention.ms": "-1",
     # A broker that crashed may register again after this time.
     "broker.session.timeout.ms": "3000",

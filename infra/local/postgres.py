@@ -134,7 +134,7 @@ class Postgres(Component):
         """Creates the roles of a service and what they may do in the database
         (millrace/postgres/bootstrap.sql).
 
-        The same file serves compose and production. Safe to run again; sets the passwords anew.
+        The same file serves compose and production. Safe to run again; sets the passwords again.
         """
         variables = {
             "service": service,

@@ -2,7 +2,7 @@
 
 The idempotency record of a keyed command is its events: their ids are derived from the key, so that a repeat
 finds them in the store. Nothing else is written, and it can't be out of step with the events. A command that
-had nothing to do leaves no record: its repeat is decided anew.
+had nothing to do leaves no record: its repeat is decided again.
 """
 
 import asyncio

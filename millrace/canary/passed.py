@@ -6,8 +6,8 @@ from typing import LiteralString
 from millrace.domain.events import CanarySent, RecordedEvent
 from millrace.postgres.database import Connection
 
-# No "only if it is later": a stream is in one partition, and whoever passes events of that holds its position
-# row, or the checkpoint, until the commit.
+# No "only if it is later": a stream is in one partition, and anyone who passes events of that holds its
+# position row, or the checkpoint, until the commit.
 _NOTE: LiteralString = """
     INSERT INTO public.canaries (listener, stream_id, version, position, sent_at, applied_at)
     SELECT %s, one.stream_id, one.version, one.position, one.sent_at, clock_timestamp()

@@ -10,7 +10,7 @@ from millrace.kafka.partitioning import partition_of
 def canary_streams(topic: str, partitions: int) -> tuple[str, ...]:
     """Partition -> the id of its stream: the first of `canary-<topic>-<n>` that the partitioner puts there.
 
-    The topic is in the name because whoever hears two topics counts the versions of streams by their ids.
+    The topic is in the name because anyone who hears two topics counts the versions of streams by their ids.
     """
     streams: dict[int, str] = {}
     for number in count():

@@ -67,7 +67,7 @@ class Consumer(LoopWorker):
     An event of its own store that a newer program wrote stops its partition. While a newer member is in the
     group, one that meets such an event, there or in a topic, leaves the group to it (newer.py).
 
-    What it raises: a fault that passes is retried in place, for ever; anything else is tried three times,
+    What it raises: a fault that passes is retried in place, forever; anything else is tried three times,
     then the event's stream is parked and the rest flows on.
     """
 
@@ -252,7 +252,7 @@ class Consumer(LoopWorker):
         return True
 
     async def _newer_member(self) -> bool | None:
-        """As in newer.py; asked anew after a moment, however many batches want to know."""
+        """As in newer.py; asked again after a moment, however many batches want to know."""
         if time.monotonic() - self._looked >= _LOOK_FOR_NEWER:
             try:
                 self._newer = await has_newer_member(self._bootstrap_servers, self.name, self._knows)

@@ -29,6 +29,6 @@ def is_passing(error: BaseException) -> bool:
     if isinstance(error, grpc.aio.AioRpcError):
         return error.code() in _GRPC_TRANSIENT
     # Of the topic's events none gets as far as a handler that this program can't read (policy.py): an
-    # UnknownEvent is one of the own store, written by the next deployment's process. That will take over this
-    # partition, and can read it.
+    # UnknownEvent is one of the service's store, written by the next deployment's process. That will take
+    # over this partition, and can read it.
     return is_conflict(error) or is_environmental(error) or isinstance(error, UnknownEvent)

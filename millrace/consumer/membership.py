@@ -2,12 +2,12 @@
 
 Why it is right. aiokafka moves its own position with every batch that it hands out, whether we finished it or
 not; what counts are the committed offsets, and the database. So after anything that leaves a batch unfinished
-no later batch may be taken until partitions are assigned anew (aiokafka then starts from the committed
+no later batch may be taken until partitions are assigned again (aiokafka then starts from the committed
 offsets) or this life has ended: `_assigned` says so. It changes only between awaits, in the event loop's one
 thread. Should it ever be wrong, the database refuses a batch that does not follow on what it has seen
 (plan.py, Skipped).
 
-An offset belongs to one topic. A topic that is deleted and created anew, or another Kafka at the same
+An offset belongs to one topic. A topic that is deleted and created again, or another Kafka at the same
 address, would be read on at an offset of the old one, and everything before it missed. So the topics' ids are
 asked for before partitions are assigned, and again behind each fetch, before the batch counts: if they are
 the same, so was the topic in between. The id goes into the position rows, and an offset that was noted for
@@ -212,7 +212,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         offsets = {TopicPartition(*partition): offset for partition, offset in next_offsets.items()}
         try:
-            # aiokafka retries for ever while the broker is away.
+            # aiokafka retries forever while the broker is away.
             async with asyncio.timeout(_COMMIT_TIMEOUT):
                 await self._consumer.commit(offsets)
         except (KafkaError, TimeoutError) as error:

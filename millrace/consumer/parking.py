@@ -329,7 +329,7 @@ async def take(connection: Connection, consumer: str, parked: ParkedEvent, *, af
     """Keeps the consumer out of the event's partition until the end of the transaction.
 
     No younger event of the stream is applied or parked while this one is under way: the consumer waits for
-    the position row, and then looks anew at what is parked. Returns whether the event is still the first one
+    the position row, and then looks again at what is parked. Returns whether the event is still the first one
     behind `after`: somebody else may have redriven or discarded it before the row was locked.
     """
     await positions.lock_partition(connection, consumer, (parked.topic, parked.partition))

@@ -1,8 +1,8 @@
 """The rows that make a batch exactly-once: how far each partition and each stream has been taken.
 
-Whoever applies a batch first locks the position rows of its partitions, in a fixed order, until the commit.
-Two processes that believe they own a partition (one was paused, and has not noticed) therefore take turns,
-and the second one sees in the rows what the first one did.
+Anyone who applies a batch first locks the position rows of its partitions, in a fixed order, until the
+commit. Two processes that believe they own a partition (one was paused, and has not noticed) therefore take
+turns, and the second one sees in the rows what the first one did.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ _HOLD = """
            set_config('idle_in_transaction_session_timeout', '20s', true),
            pg_advisory_xact_lock(hashtextextended('millrace consumer ' || %s::text, 0))
 """
-# An offset of another topic of the same name (deleted and created anew) says nothing about this one.
+# An offset of another topic of the same name (deleted and created again) says nothing about this one.
 _LOCK = """
     SELECT p.epoch, p.topic, p.generation, p.partition, p.position,
            CASE WHEN p.topic_id <> wanted.topic_id THEN 0 ELSE p.next_offset END, p.ended_at
@@ -170,7 +170,7 @@ async def lock_and_read(
     by.
 
     `topic_ids` says of which topics its offsets are. With `verified` it raises StoreUnverified unless the
-    relay has compared the service's own store with its topic since the database server started. With `begun`
+    relay has compared the service's store with its topic since the database server started. With `begun`
     it reads where the consumer began, and raises NotBegun when that is not fixed for a topic.
     """
     wanted = {position_key(item) for item in batch}

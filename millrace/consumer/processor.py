@@ -159,8 +159,8 @@ class BatchProcessor:
         self._block(item, reason, settled)
 
     def _stop_before_newer(self, item: Incoming, error: Exception, settled: Settled) -> None:
-        """Its handler read a stream of the own store that a newer program wrote. The partition waits for a
-        process of that program; the event is not at fault."""
+        """Its handler read a stream of the service's store that a newer program wrote. The partition waits
+        for a process of that program; the event is not at fault."""
         reason = (
             f"the event at offset {item.offset} of partition {item.partition} waits for a newer"
             f" program: {error}"

@@ -120,7 +120,7 @@ class NeverApplied(MillraceError):
 
 
 async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
-    """Again, when a command or the consumer appended to the same stream first: the event is decided anew on
+    """Again, when a command or the consumer appended to the same stream first: the event is decided again on
     that."""
     backoff = Backoff(initial=0.01, maximum=0.5)
     while True:

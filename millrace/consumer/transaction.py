@@ -133,6 +133,6 @@ class BatchTransaction:
             await self._handler([event], unit)
 
     def announce(self, unit: UnitOfWork) -> None:
-        """Behind the commit: whoever tails the store learns of the unit's events."""
+        """Behind the commit: anyone who tails the store learns of the unit's events."""
         if unit.pending and self._store is not None:
             self._store.wakeup.notify()

@@ -41,8 +41,8 @@ class DomainEvent(BaseModel):
 class CanarySent(DomainEvent):
     """No fact of any domain: sent every few seconds to see it arrive everywhere (millrace/canary).
 
-    Every registry knows it, so that whoever reads a store or a topic can; no handler and no read model ever
-    gets it.
+    Every registry knows it, so that anyone who reads a store or a topic can; no handler and no read model
+    ever gets it.
     """
 
 
@@ -234,13 +234,14 @@ class RecordedEvent:
 
     @property
     def event(self) -> DomainEvent:
-        """The decoded event, kept for whoever asks again. Raises UnknownEvent or MalformedEvent."""
+        """The decoded event, kept for anyone who asks again. Raises UnknownEvent or MalformedEvent."""
         if self._event is None:
             self._event = self.decode()
         return self._event
 
     def decode(self) -> DomainEvent:
-        """As `event`, but not kept: for whoever takes something out of each of ten thousand events, once."""
+        """As `event`, but not kept: for anyone who takes something out of each of ten thousand events,
+        once."""
         return self.registry.decode(self.event_type, self.schema_version, self.data)
 
     @property

@@ -42,7 +42,7 @@ def chains(newest: Mapping[str, int], upcasters: Iterable[Upcaster]) -> dict[tup
     """(type, old version) -> the upcasters to the newest version, in order.
 
     `newest` is the newest version of each type. Raises BrokenChain unless every version from 1 to the newest
-    has a way up: stored events of it exist for ever.
+    has a way up: stored events of it exist forever.
     """
     steps: dict[tuple[str, int], Upcaster] = {}
     for upcaster in upcasters:

@@ -1,4 +1,4 @@
-"""What a command's route needs besides its body: idempotency key, precondition, and the context for the
+"""What a command's route needs beside its body: idempotency key, precondition, and the context for the
 store."""
 
 from dataclasses import dataclass

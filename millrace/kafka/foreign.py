@@ -1,4 +1,4 @@
-"""The content wall: which records can't be the relay's, whoever was let in to write them. Pure."""
+"""The content wall: which records can't be the relay's, no matter who was let in to write them. Pure."""
 
 from collections.abc import Collection, Mapping
 from uuid import UUID

@@ -1,6 +1,6 @@
 """Which topic it is: the id that Kafka gives a topic when it is created.
 
-A name says little: a topic that was deleted and created anew has the same one, and so has the topic of
+A name says little: a topic that was deleted and created again has the same one, and so has the topic of
 another Kafka. aiokafka 0.14 speaks version 5 of the metadata request; ids came with version 10 (KIP-516). So
 the request is declared here, for aiokafka's own connections:
 https://kafka.apache.org/protocol.html#The_Messages_Metadata

@@ -55,7 +55,7 @@ class TopicSource:
     async def ends(self) -> dict[Partition, int]:
         """The offset behind the last record of each partition, all of them readable.
 
-        Raises OpenTransaction when some stay unreadable: whoever asks wants everything that was sent.
+        Raises OpenTransaction when some stay unreadable: anyone who asks wants everything that was sent.
         KafkaError.
         """
         began = time.monotonic()
@@ -236,7 +236,7 @@ async def _partitions(bootstrap_servers: str, topics: Sequence[Topic]) -> list[P
 
 
 async def _answer(question: Coroutine[Any, Any, T]) -> T:
-    """aiokafka asks again for ever; a command does not wait that long."""
+    """aiokafka asks again forever; a command does not wait that long."""
     try:
         async with asyncio.timeout(_ANSWER):
             return await question

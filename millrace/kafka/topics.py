@@ -9,16 +9,17 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from millrace.domain.events import EventRegistry
 
 TOPIC_CONFIGS = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
-"""Kept for ever."""
+"""Kept forever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic: the copy of one store, keyed by stream id, kept for ever.
+    """A topic: the copy of one store, keyed by stream id, kept forever.
 
     `generation` goes up when the partition count changes: keys then live in other partitions, so consumers
-    start that generation's positions anew and `republish` fills it. `source` is the CloudEvents source of the
-    service whose store it copies (/order-service): records of another one are foreign. None: nobody compares.
+    start that generation's positions again and `republish` fills it. `source` is the CloudEvents source of
+    the service whose store it copies (/order-service): records of another one are foreign. None: nobody
+    compares.
     """
 
     name: str

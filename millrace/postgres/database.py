@@ -170,7 +170,7 @@ def _pool_arguments(
         "open": False,
         "timeout": ACQUIRE_TIMEOUT,
         # The pool's pause between attempts doubles up to this; then the next request for a connection tries
-        # anew.
+        # again.
         "reconnect_timeout": 4.0,
         "kwargs": _connection_arguments(name, options),
     }

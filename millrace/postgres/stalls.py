@@ -26,7 +26,7 @@ PATIENCE = 2.0  # seconds in which the database takes a row, or it is dropped
 _LENGTH = 2000  # characters of an error that are kept
 
 Where = tuple[str, int]
-"""Topic and partition; NOWHERE for who follows the own store."""
+"""Topic and partition; NOWHERE for who follows the service's store."""
 NOWHERE: Where = ("", -1)
 
 # The first failure at a position counts as its beginning, also when another process goes on trying there.

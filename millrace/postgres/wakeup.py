@@ -1,4 +1,4 @@
-"""Waking whoever waits for new events: inside a process by `Wakeup`, between processes by NOTIFY."""
+"""Waking anyone who waits for new events: inside a process by `Wakeup`, between processes by NOTIFY."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -55,7 +55,7 @@ class Wakeup:
                 waiter.set_result(None)
 
     async def wait(self, timeout: float | None, *, since: int | None = None) -> bool:
-        """Wait at most `timeout` seconds (None: for ever) for a signal after generation `since`.
+        """Wait at most `timeout` seconds (None: forever) for a signal after generation `since`.
 
         Without `since` only signals from now on count. Returns whether there was one.
         """
@@ -75,7 +75,7 @@ async def shared_wakeup(url: str) -> AsyncIterator[Wakeup]:
     """A Wakeup that also wakes, and is woken by, the other processes on the same database.
 
     Uses two connections of its own. While they are gone only the signals between processes are missing, and
-    whoever waits with a timeout (a poll) still gets there.
+    anyone who waits with a timeout (a poll) still gets there.
     """
     wakeup = Wakeup()
     async with PostgresNotifier(url, wakeup), PostgresListener(url, wakeup):

@@ -25,7 +25,7 @@ TIME_TO_STOP = 9.5  # seconds from the signal to the end, below the 10 that are 
 _TIME_TO_FLUSH = 9.3  # by then the last traces are sent, or given up
 
 # What stops when, and by which second after the signal. Requests first, because they may wait for a projector
-# or append what the relay still sends. Whoever is not done in time is cancelled: workers are written to
+# or append what the relay still sends. Anyone who is not done in time is cancelled: workers are written to
 # survive a crash.
 _DRAIN: tuple[tuple[frozenset[Role | None], float], ...] = (
     (frozenset({Role.HTTP, Role.GRPC}), 5.5),

@@ -1,4 +1,4 @@
-"""The projector: tails the service's own store into a read model, with exactly-once effect."""
+"""The projector: tails the service's store into a read model, with exactly-once effect."""
 
 import time
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ class Projector(LoopWorker):
         super().__init__(drain_timeout=5.0)
         self.name = f"projector {read_model.name} v{read_model.version}"
         self.projected = Wakeup()
-        """Notified after each batch: whoever waits to read their own writes looks again."""
+        """Notified after each batch: anyone who waits to read their own writes looks again."""
         self.position = 0
         """The checkpoint as last seen by this process."""
         self._store = store

@@ -69,7 +69,7 @@ class _ReadingPool(CheckedPool):
                 raise
             except FeatureNotSupported as error:
                 # A prepared query gives other types than before: the cutover of a version that changed a
-                # column's. The connection would go on refusing it; a new one prepares it anew.
+                # column's. The connection would go on refusing it; a new one prepares it again.
                 if error.diag.source_function != "RevalidateCachedQuery":
                     raise
                 await connection.close()

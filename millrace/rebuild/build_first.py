@@ -34,10 +34,10 @@ SOURCE_AWAY = 30.0  # seconds without the topic after which requests are let in 
 class BuildFirst:
     """`worker`, which feeds the live copy of the read model of `feed`, once there is one.
 
-    Of several processes one builds it, the others wait and then find it live. Whoever is killed leaves what
-    was done; the next one goes on from there. Faults are retried for ever, and shown. Until it is live the
-    process is not ready, so that a rolling deployment keeps the old processes; unless that waits for Kafka,
-    without which commands must go through.
+    Of several processes one builds it, the others wait and then find it live. Anyone who is killed leaves
+    what was done; the next one goes on from there. Faults are retried forever, and shown. Until it is live
+    the process is not ready, so that a rolling deployment keeps the old processes; unless that waits for
+    Kafka, without which commands must go through.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Builds: copies of read models on their way, part by part. What is done is in the transaction of the rows.
 
-A build is resumed by beginning it again, whoever was killed in the middle of it.
+A build is resumed by beginning it again, no matter who was killed in the middle of it.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from millrace.postgres.database import Connection
 from millrace.read_models.model import Copy, ReadModel
 
 STORE = "store"
-"""The source of the parts of a read model that is fed by the service's own store."""
+"""The source of the parts of a read model that is fed by the service's store."""
 
 _BEGIN = "SELECT public.begin_read_model_copy(%s, %s)"
 _PARTS = """
@@ -41,8 +41,8 @@ _BUILT = """
 
 
 class PartMoved(MillraceError):
-    """Somebody else moved a part of a build, or discarded the build: whoever finds out undoes its batch and
-    ends."""
+    """Somebody else moved a part of a build, or discarded the build: anyone who finds out undoes its batch
+    and ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Build:
 async def begin(connection: Connection, model: ReadModel, parts: Sequence[tuple[str, int]]) -> Build:
     """Begin to build the copy `next`, or return the unfinished build with the parts that it was begun with.
 
-    `parts` are (source, number): `(STORE, 0), (STORE, 1)` for two shards of the own store's streams, topic
+    `parts` are (source, number): `(STORE, 0), (STORE, 1)` for two shards of the service's streams, topic
     and partition for a model that is fed by topics. The caller holds `rebuild_lock`. A copy that `migrate`
     has made is taken. Raises psycopg.Error: a full disk, a missing right.
     """
@@ -121,7 +121,7 @@ async def move_part(connection: Connection, model: ReadModel, part: Part, positi
 
 
 async def merge_parts(connection: Connection, model: ReadModel) -> Part:
-    """The parts of the own store, all at one position, become one part: shards grow together for the
+    """The parts of the service's store, all at one position, become one part: shards grow together for the
     catch-up.
 
     Raises ValueError when they are not all at one position. Harmless when there is one part only.

@@ -60,7 +60,7 @@ async def prepare_cutover(connection: Connection, feed: Feed) -> None:
     """Do beforehand what would keep the consumer waiting: note what the live copy has seen, as `previous`.
 
     That takes the place of what an older previous copy has seen, so that one is discarded here already.
-    Harmless to repeat, and the cutover is right without it. Nothing to do for a copy that the own store
+    Harmless to repeat, and the cutover is right without it. Nothing to do for a copy that the service's store
     feeds.
     """
     if not feed.topics or not await is_live(connection, feed.model):

@@ -96,8 +96,8 @@ async def is_live(connection: Connection, model: ReadModel) -> bool:
 
 
 async def position_of(connection: Connection, model: ReadModel, copy: Copy) -> int:
-    """How far a copy that the own store feeds has come; of `next` the part that is furthest behind. 0: not
-    begun."""
+    """How far a copy that the service's store feeds has come; of `next` the part that is furthest behind. 0:
+    not begun."""
     if copy is Copy.NEXT:
         return min((part.position for part in await parts_of(connection, model)), default=0)
     key = (checkpoint_name(model, copy), model.version)

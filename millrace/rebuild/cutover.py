@@ -2,7 +2,7 @@
 
 Readers. A schema's name changes in one row of the catalogue, and no table is locked. A statement that is
 under way goes on with the tables that it has opened: the old copy, complete. Any later one resolves the names
-anew, a prepared one too (Postgres plans it again, because the names' meaning changed), and finds the new
+again, a prepared one too (Postgres plans it again, because the names' meaning changed), and finds the new
 copy, complete.
 
 Writers. A projector has the live checkpoint locked from the first statement of its transaction to the commit,

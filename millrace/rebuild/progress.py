@@ -67,7 +67,7 @@ OnProgress = Callable[[ReplayProgress], None]
 
 
 def unheard(progress: ReplayProgress) -> None:
-    """For whoever does not want to know."""
+    """For anyone who does not want to know."""
 
 
 class Tracker:

@@ -19,8 +19,8 @@ class RebuildRunning(ReplayError):
 
 @asynccontextmanager
 async def rebuild_lock(url: str, model: ReadModel) -> AsyncIterator[LeaderSession]:
-    """Whoever rebuilds, rolls back or abandons this version of the read model does it alone, on a session of
-    its own.
+    """Anyone who rebuilds, rolls back or abandons this version of the read model does it alone, on a session
+    of its own.
 
     Raises RebuildRunning when another process does. The lock goes with its session, so a process that was
     killed leaves nothing locked. It is no fence (see millrace.postgres.leader): `move_part` and the cutover

@@ -30,7 +30,7 @@ _PARKED = """
     SELECT stream_id, coalesce(min(version), 2147483647) FROM public.parked_events WHERE consumer = %s
         GROUP BY stream_id
 """
-# What somebody took away before the live copy was built was offered to that copy anew.
+# What somebody took away before the live copy was built was offered to that copy again.
 _DISCARDED = """
     SELECT d.stream_id, d.version FROM public.discarded_events AS d
     WHERE d.consumer = %s AND d.version IS NOT NULL AND d.discarded_at > coalesce(

@@ -144,7 +144,7 @@ class _GuardedHandler:
 class _Transaction(BatchTransaction):
     """Gives up at once on what may pass: the rebuild tries again as a whole, for a while, and says so.
 
-    A live consumer would try for ever. It has no store: whatever a handler asked of one would be refused.
+    A live consumer would try forever. It has no store: whatever a handler asked of one would be refused.
     """
 
     notes_canaries = False

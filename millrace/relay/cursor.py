@@ -12,7 +12,7 @@ _READ: LiteralString = """
     SELECT position, topic_id, end_offsets, republish_until FROM relay_cursor
     WHERE topic = %(topic)s AND generation = %(generation)s
 """
-# One statement: the relay that leads has lost its fence, and whoever leads next begins there. Never forward.
+# One statement: the relay that leads has lost its fence, and the next leader begins there. Never forward.
 _REWIND: LiteralString = """
     INSERT INTO relay_cursor AS mine (topic, generation, position, fencing_token, republish_until)
     VALUES (%(topic)s, %(generation)s, 0, 1, %(until)s)
@@ -58,7 +58,7 @@ async def rewind(connection: Connection, topic: Topic, position: int, *, until: 
 
 
 async def fence(connection: Connection, topic: Topic) -> None:
-    """Whoever leads finds out at its next step, and lets the lock go."""
+    """The leader finds out at its next step, and lets the lock go."""
     await connection.execute(_FENCE, _key(topic))
 
 

@@ -79,7 +79,7 @@ class RelayMetrics:
         self._ack_seconds.observe(seconds)
 
     def fault(self, state: str) -> None:
-        """It starts anew, from this state."""
+        """It starts again, from this state."""
         self._metrics.counter(
             "millrace_relay_faults_total",
             "What ended a leadership, or an attempt at one",

@@ -1,14 +1,14 @@
 """Sending chunks of events to a topic such that no stream is ever seen out of order there.
 
 Each chunk goes as one record batch a partition, and all acknowledgements are awaited before anything else is
-sent. So a batch that fails can't be overtaken by a later one, and whoever starts again at the cursor (after a
-failure, or as a new leader beside an old one that has not noticed yet) sends from a point up to which the
-topic is complete: first occurrences of a stream's versions are in order, whatever else is repeated.
+sent. So a batch that fails can't be overtaken by a later one, and anyone who starts again at the cursor
+(after a failure, or as a new leader beside an old one that has not noticed yet) sends from a point up to
+which the topic is complete: first occurrences of a stream's versions are in order, whatever else is repeated.
 
-That holds for one topic. If it is deleted and created anew, or another Kafka answers at its address, the same
-batch would be the first of its streams there. So a batch is tried once and not again on the next connection,
-and each chunk is sent between two looks at the topic's id: nothing counts as sent that may have gone
-elsewhere.
+That holds for one topic. If it is deleted and created again, or another Kafka answers at its address, the
+same batch would be the first of its streams there. So a batch is tried once and not again on the next
+connection, and each chunk is sent between two looks at the topic's id: nothing counts as sent that may have
+gone elsewhere.
 
 What happens when the broker refuses a record is in refusal.py.
 """
@@ -281,7 +281,7 @@ async def open_publisher(
         retry_backoff_ms=250,
     )
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):  # start() alone may wait for a producer id for ever
+        async with asyncio.timeout(CONNECT_TIMEOUT):  # start() alone may wait for a producer id forever
             await producer.start()
             try_batches_once(producer)
             topic_id = await _check_topic(producer, topic, source)

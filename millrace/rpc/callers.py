@@ -1,4 +1,4 @@
-"""Who may call which method. Whoever is not in a method's row is refused."""
+"""Who may call which method. Anyone who is not in a method's row is refused."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, cast

@@ -18,7 +18,7 @@ def run_interruptible(work: Coroutine[Any, Any, T]) -> T:
     Raises KeyboardInterrupt after SIGINT and SystemExit (128 + 15) after SIGTERM, when `work` has cleaned up.
 
     No signal handler raises: an exception out of nowhere leaves half of what the loop was doing. Between the
-    start of a subprocess and the connection of its pipes it made Process.wait() wait for ever (Python before
+    start of a subprocess and the connection of its pipes it made Process.wait() wait forever (Python before
     3.12.4), because asyncio.run then cancels the task that connects them. So a signal cancels `work` alone,
     and the loop goes on.
     """

@@ -143,8 +143,8 @@ class EventStore:
         """At most `limit` events after position `after`, in position order; with `until`, none behind that
         position.
 
-        Whoever reads on from the last position never misses an event: positions become visible in order. With
-        `shard`, only the events of its streams: the last one's position then says nothing of how far the
+        Anyone who reads on from the last position never misses an event: positions become visible in order.
+        With `shard`, only the events of its streams: the last one's position then says nothing of how far the
         store was read, once fewer than `limit` came.
         """
         async with self._connection(connection) as borrowed:

@@ -82,7 +82,7 @@ async def fetch_events(
 async def fetch_rows(
     connection: Connection, query: LiteralString, parameters: Sequence[Any]
 ) -> list[tuple[Any, ...]]:
-    """The rows as they are; json as its bytes: whoever needs the data parses them."""
+    """The rows as they are; json as its bytes: anyone who needs the data parses them."""
     cursor = connection.cursor(binary=True)
     cursor.adapters.register_loader("json", ByteaBinaryLoader)
     await cursor.execute(query, parameters, prepare=True)

@@ -24,7 +24,7 @@ class Snapshot:
 # missing.
 #
 # A snapshot counts only with the event that it ends with: a stream that was set back by a restored backup,
-# and may have grown anew since, has another one there, or none.
+# and may have grown again since, has another one there, or none.
 READ: LiteralString = """
     WITH wanted AS (
         SELECT * FROM unnest(%b::text[], %b::int[]) AS w (stream_id, after_version)

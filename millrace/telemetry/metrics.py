@@ -1,4 +1,4 @@
-"""A process' metrics: the families, made when they are first asked for, and how they are told to whoever
+"""A process' metrics: the families, made when they are first asked for, and how they are told to anyone who
 asks.
 
 One `Metrics` a service, made in app.py and handed to what counts: no global registry, so that several

@@ -35,7 +35,7 @@ def examine(registries: Sequence[EventRegistry] = REGISTRIES, published: Path = 
     classes = {cls.event_type: cls for registry in registries for cls in registry.classes}
     findings = [finding for cls in classes.values() for finding in _examine(cls, published)]
     orphans = sorted(path.name for path in published.glob("*") if path.is_dir() and path.name not in classes)
-    remedy = "bring the class back, stored events of it exist for ever"
+    remedy = "bring the class back, stored events of it exist forever"
     findings += [
         Finding(name, version, THE_EVENT, "is published, but has no class", remedy)
         for name in orphans

@@ -140,7 +140,7 @@ async def refused(
 
 @asynccontextmanager
 async def builds_held(stack: Stack, service: str) -> AsyncIterator[None]:
-    """Whoever builds a read model of the service waits before the first batch."""
+    """Anyone who builds a read model of the service waits before the first batch."""
     body = sql.SQL("BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END")
     async with _trigger(stack, service, "read_model_parts", "UPDATE", body), _owner(stack, service) as holder:
         await holder.execute("SELECT pg_advisory_lock(4711)")

@@ -43,7 +43,7 @@ async def audit_all(stack: Audited) -> dict[str, Findings]:
 
 
 async def nothing_is_lost(stack: Audited) -> None:
-    """No violation anywhere, and nothing waits that would wait for ever."""
+    """No violation anywhere, and nothing waits that would wait forever."""
     for service, pending in (await audit_all(stack)).items():
         stuck = {kind: found for kind, found in pending.items() if kind not in ON_ITS_WAY}
         assert not stuck, f"{service}: {json.dumps(stuck, indent=2)}"

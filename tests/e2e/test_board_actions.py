@@ -155,7 +155,7 @@ async def test_one_all_or_all_of_an_error_can_be_chosen(
 
 
 async def test_what_was_tried_is_what_is_confirmed(browser: Browser, url: str, service: Service) -> None:
-    """Whoever chooses something else has to try that first."""
+    """Anyone who chooses something else has to try that first."""
     async with opened(browser, url) as watched:
         page = watched.page
         await fill(page)

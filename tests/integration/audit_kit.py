@@ -38,7 +38,7 @@ _ADD: LiteralString = """
 
 
 class Totals(ReadModel):
-    """The sum of each stream's numbers, of the own store. Adding twice, or not at all, would show."""
+    """The sum of each stream's numbers, of the service's store. Adding twice, or not at all, would show."""
 
     name = "totals"
     version = 1

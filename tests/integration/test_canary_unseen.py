@@ -1,4 +1,4 @@
-"""Whoever looks at all events looks over canaries: handlers, invariants, rebuilds, audits."""
+"""Anyone who looks at all events looks over canaries: handlers, invariants, rebuilds, audits."""
 
 from contextlib import AsyncExitStack
 
@@ -26,7 +26,7 @@ async def test_an_audit_and_a_rebuild_find_what_they_would_find_without_canaries
                 await eventually(
                     lambda: three_listeners_passed_all_partitions(kit), 60.0, "canaries everywhere"
                 )
-            report = await kit.settled()  # with read models built anew, row for row
+            report = await kit.settled()  # with read models built again, row for row
 
         assert found(report) == {}
         sent = await canaries(kit)
@@ -46,7 +46,8 @@ async def test_an_audit_and_a_rebuild_find_what_they_would_find_without_canaries
 
 
 async def three_listeners_passed_all_partitions(kit: AuditKit) -> bool:
-    """The saga-like one that wants every type, the read model of the topic, and that of the own store."""
+    """The saga-like one that wants every type, the read model of the topic, and that of the service's
+    store."""
     found = dict(await kit.service.fetch("SELECT listener, count(*) FROM canaries GROUP BY 1"))
     return found == {kit.name: 3, kit.feeding: 3, "totals_v1": 3}
 

@@ -1,4 +1,4 @@
-"""Topics are deleted and created anew beneath consumers: they read from the start, drop what they know, miss
+"""Topics are deleted and created again beneath consumers: they read from the start, drop what they know, miss
 nothing."""
 
 from collections.abc import AsyncIterator

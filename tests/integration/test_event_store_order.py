@@ -1,4 +1,4 @@
-"""Positions become visible in order: whoever reads on from the last position misses nothing."""
+"""Positions become visible in order: anyone who reads on from the last position misses nothing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,5 +1,5 @@
-"""Inventory keeps snapshots of its products' ledgers, whoever appends: operators over HTTP, orders from the
-topic."""
+"""Inventory keeps snapshots of its products' ledgers, no matter who appends: operators over HTTP, orders
+from the topic."""
 
 from collections.abc import AsyncIterator
 from typing import cast

@@ -1,4 +1,4 @@
-"""A read model is what its events say: each applied once, whatever crashes, whoever else runs."""
+"""A read model is what its events say: each applied once, whatever crashes, no matter who else runs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -1,5 +1,5 @@
-"""A read model fed by the own store is rebuilt beside the live one, while everything goes on, and takes its
-place."""
+"""A read model fed by the service's store is rebuilt beside the live one, while everything goes on, and
+takes its place."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

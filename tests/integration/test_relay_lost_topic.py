@@ -1,4 +1,4 @@
-"""A topic that was deleted and created anew, or lost its records, is never filled out of order: the relay
+"""A topic that was deleted and created again, or lost its records, is never filled out of order: the relay
 says so."""
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What every answer carries, whoever gave it."""
+"""What every answer carries, no matter who gave it."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The page's colours: whoever sees little contrast can read every text, in the light and in the dark."""
+"""The page's colours: anyone who sees little contrast can read every text, in the light and in the dark."""
 
 import re
 from itertools import product

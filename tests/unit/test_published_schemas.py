@@ -246,7 +246,7 @@ def test_no_version_is_left_out(published: Path) -> None:
 def test_an_event_that_is_published_keeps_its_class(published: Path) -> None:
     assert messages(EventRegistry([]), published) == [
         "Paid version 1, the event itself: is published, but has no class."
-        " To do: bring the class back, stored events of it exist for ever."
+        " To do: bring the class back, stored events of it exist forever."
     ]
 
 

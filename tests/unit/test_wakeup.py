@@ -1,4 +1,4 @@
-"""Waking whoever waits in the same process."""
+"""Waking anyone who waits in the same process."""
 
 import asyncio
 

@@ -34,7 +34,7 @@ async def run_audit(
     *,
     read_models: bool = True,
 ) -> Report:
-    """Audit the service; `read_models`: also build each of them anew, to compare.
+    """Audit the service; `read_models`: also build each of them again, to compare.
 
     Raises psycopg.Error, KafkaError and ReplayError when it can't look at everything.
     """
@@ -109,8 +109,8 @@ class _Audit:
         return [self._topic, self._sound, consumed.check, *self._invariants.values()]
 
     async def _read_topic(self) -> None:
-        """Every record of the own topic before its end at the snapshot, beside the event that it claims to
-        carry."""
+        """Every record of the service's topic before its end at the snapshot, beside the event that it
+        claims to carry."""
         topic, check, copy = self._definition.topic, self._topic, self._copy
         extent = self._snapshot.extents[topic.name]
         check.add(self._declared(extent))

@@ -77,7 +77,7 @@ class ConsumedCheck:
         if consumer.is_past(record, event):
             return
         try:
-            event.event  # noqa: B018 - whoever can't decode it parks it, and that is told of
+            event.event  # noqa: B018 - anyone who can't decode it parks it, and that is told of
         except (UnknownEvent, MalformedEvent):
             return
         place = Place(

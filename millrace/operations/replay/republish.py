@@ -1,9 +1,9 @@
-"""Filling a topic from its store: the relay's cursor goes back, and the relay sends everything anew, in
+"""Filling a topic from its store: the relay's cursor goes back, and the relay sends everything again, in
 order.
 
 There is no second sender beside the relay: its order would not hold. While the topic is the one that was
-filled, one statement moves the cursor back and takes the fence from whoever leads. A topic that is not
-(deleted and created anew, another Kafka) is looked at first, with the relay's lock in hand, so that no relay
+filled, one statement moves the cursor back and takes the fence from the leader. A topic that is not
+(deleted and created again, another Kafka) is looked at first, with the relay's lock in hand, so that no relay
 sends to it at that time: what is in it already must be a beginning of each stream. The lock then goes to a
 relay, of the service or of this command.
 """

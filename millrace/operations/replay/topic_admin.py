@@ -18,14 +18,14 @@ _SET_ON_TOPIC = 1  # the source of a setting that is neither a default nor the b
 
 
 async def create_topic(bootstrap_servers: str, name: str, partitions: int) -> None:
-    """A topic that is kept for ever; harmless when it is there. Raises ReplayError with Kafka's reason."""
+    """A topic that is kept forever; harmless when it is there. Raises ReplayError with Kafka's reason."""
     async with _admin(bootstrap_servers) as admin:
         await _create(admin, NewTopic(name, partitions, 1, topic_configs=dict(TOPIC_CONFIGS)))
 
 
 async def delete_and_create_topic(bootstrap_servers: str, name: str, partitions: int) -> None:
     """The topic, empty: replicas and settings as before. What is not set on it is as declared, since somebody
-    else may have created it: it is kept for ever. Raises ReplayError with Kafka's reason."""
+    else may have created it: it is kept forever. Raises ReplayError with Kafka's reason."""
     async with _admin(bootstrap_servers) as admin:
         (described,) = await admin.describe_topics([name])
         found: Sequence[Mapping[str, Any]] = described["partitions"]

@@ -278,7 +278,7 @@ async def renew_epoch(pool: Pool, topic: Topic, prefixes: Sequence[str], by: str
     async with pool.connection() as connection, connection.transaction():
         await connection.execute(TAKE_APPEND_LOCK)
         ended_at: int = await _scalar(connection, _RENEW, topic.name, topic.generation, list(prefixes), by)
-        # The relay that leads knows the old epoch: it loses its fence, and whoever leads next reads the new
+        # The relay that leads knows the old epoch: it loses its fence, and the next leader reads the new
         # one.
         await connection.execute(_FENCE, (topic.name, topic.generation))
         await connection.execute("DELETE FROM public.restored_events")

@@ -183,7 +183,7 @@ def test_rows_about_a_topic_that_was_replaced_count_from_the_start() -> None:
 
 
 def test_what_is_sent_again_waits_for_nobody() -> None:
-    """The topic is filled anew, and everything in it was applied before."""
+    """The topic is filled again, and everything in it was applied before."""
     rows = [applied(0, 0, position=50)]
     log = kafka({0: 9}, [(0, head(0, 5000.0))], first_new={(GROUP, TOPIC, 0, 0): None})
 

@@ -77,8 +77,8 @@ def test_the_record_at_an_offset_stands_in_the_middle_of_its_batch() -> None:
 def test_records_at_several_offsets_are_read_in_one_go() -> None:
     found = heads_at(Fetched(batch(10, 3) + batch(20, 3)), [11, 12, 14, 21, 30]).found
 
-    # There is no record at 14: it was compacted away, or is a transaction's mark. Whoever is there reads 20
-    # next.
+    # There is no record at 14: it was compacted away, or is a transaction's mark. Anyone who is there reads
+    # 20 next.
     assert {offset: one.offset for offset, one in found.items()} == {11: 11, 12: 12, 14: 20, 21: 21}
 
 
