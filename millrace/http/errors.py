@@ -23,6 +23,8 @@ from millrace.telemetry.logging import get_logger
 log = get_logger(__name__)
 
 _CODES = {404: "no_such_route"}
+# Of one request. A body may have ten thousand faults, and its answer must not be ten times as long.
+_MOST_ERRORS = 20
 _PLACES = ("path", "query", "header", "cookie", "body")
 
 
@@ -97,16 +99,22 @@ def _invalid_request(raised: Sequence[Any]) -> Problem:
     errors = [
         # Pydantic's own words in front of the message of a validator of ours.
         FieldError(field_name(item["loc"]), item["msg"].removeprefix("Value error, "), _remedy(item))
-        for item in raised
+        for item in raised[:_MOST_ERRORS]
     ]
     detail = "; ".join(f"{error.field}: {error.message}" for error in errors[:3])
-    return Problem(422, "invalid_request", detail, errors=errors)
+    left_out = len(raised) - len(errors)
+    problem = Problem(422, "invalid_request", detail, errors=errors)
+    if left_out:
+        problem.extensions = {"errors_left_out": left_out}
+    return problem
 
 
 def _remedy(item: Mapping[str, Any]) -> str | None:
     match item["type"]:
         case "extra_forbidden":
             return "leave it out"
+        case "too_many_fields":
+            return "leave the unknown ones out"
         case "missing":
             return "add it"
         case _:

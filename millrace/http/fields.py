@@ -1,16 +1,29 @@
 """Shared rules for request bodies."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from millrace.http.text import first_invisible
+
+_UNKNOWN_TO_NAME: Final = 20
+"""Unknown fields of one object that are named. More are counted: to name ten thousand takes a second."""
 
 
 class RequestBody(BaseModel):
     """A request's body: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_few_unknown_fields(cls, data: Any) -> Any:
+        if isinstance(data, dict) and len(data) > len(cls.model_fields) + _UNKNOWN_TO_NAME:
+            known = len(cls.model_fields)
+            message = "has {count} fields and may have {known}"
+            raise PydanticCustomError("too_many_fields", message, {"count": len(data), "known": known})
+        return data
 
 
 def _visible(value: str) -> str:

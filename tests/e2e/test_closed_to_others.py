@@ -6,6 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.demo.doors import ask_as_another_service, come_by_another_name, rewrite_history
 from infra.local.ports import LOOPBACK
 from infra.local.process import family
 from infra.local.stack import Stack
@@ -19,6 +20,12 @@ PASSED_THROUGH = {Path("data"): 0o711}
 @pytest.fixture
 def local(running_stack: Stack) -> Stack:
     return running_stack
+
+
+async def test_the_doors_that_the_demo_tries_are_closed(local: Stack) -> None:
+    assert await rewrite_history(local) == "permission denied for table events"
+    assert (await ask_as_another_service(local)).startswith("PERMISSION_DENIED: inventory may not call")
+    assert await come_by_another_name(local) == "421: Misdirected request"
 
 
 def test_it_listens_on_loopback_and_on_the_ports_of_the_topology_only(local: Stack) -> None:

@@ -53,6 +53,32 @@ async def test_an_unknown_field_comes_with_a_remedy(http: httpx.AsyncClient) -> 
     assert answer["errors"][0]["remedy"] == "leave it out"
 
 
+@pytest.mark.parametrize("place", ["body", "lines[0]"])
+async def test_thousands_of_unknown_fields_are_counted_and_not_named(
+    http: httpx.AsyncClient, place: str
+) -> None:
+    unknown = {f"field{number}": 1 for number in range(10_000)}
+    line = ORDER["lines"][0]
+    body = {**ORDER, **unknown} if place == "body" else {"lines": [{**line, **unknown}]}
+    answer = problem(await http.post("/orders", json=body, headers=HEADERS), 422, "invalid_request")
+    (error,) = answer["errors"]
+    known = 1 if place == "body" else 2
+    assert error == {
+        "field": place,
+        "message": f"has {10_000 + known} fields and may have {known}",
+        "remedy": "leave the unknown ones out",
+    }
+
+
+async def test_of_many_faults_the_first_twenty_are_named_and_the_others_counted(
+    http: httpx.AsyncClient,
+) -> None:
+    body = {"lines": [{"sku": "TEA-1", "quantity": 0}] * 500}
+    answer = problem(await http.post("/orders", json=body, headers=HEADERS), 422, "invalid_request")
+    assert fields(answer) == [f"lines[{number}].quantity" for number in range(20)]
+    assert answer["errors_left_out"] == 480
+
+
 async def test_no_body_at_all_is_named(http: httpx.AsyncClient) -> None:
     answer = problem(await http.post("/orders", headers=HEADERS), 422, "invalid_request")
     assert fields(answer) == ["body"]
