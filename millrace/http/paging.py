@@ -10,9 +10,9 @@ import orjson
 from fastapi import Query
 from pydantic import Field, TypeAdapter, ValidationError
 
-from millrace.http.problems import bad_field
+from millrace.http.problems import Problem, bad_field
 
-T = TypeVar("T")
+T = TypeVar("T", bound=tuple[Any, ...])
 
 _PATTERN = "^W[A-Za-z0-9_-]+$"  # as encode_cursor writes it; for the description, decode_cursor decides
 
@@ -36,10 +36,17 @@ def decode_cursor(cursor: str, key: TypeAdapter[T]) -> T:
     """The sort key in a cursor. 400 naming `cursor` when it isn't one of ours."""
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        return key.validate_json(base64.b64decode(padded, altchars=b"-_", validate=True))
+        decoded = key.validate_json(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (UnicodeEncodeError, binascii.Error, ValidationError):
-        remedy = "send next_cursor of an earlier page, or none"
-        raise bad_field(400, "malformed_cursor", "cursor", "not a cursor of this list", remedy) from None
+        raise _malformed() from None
+    if encode_cursor(*decoded) != cursor:  # the same key, spelled as no answer spells it
+        raise _malformed()
+    return decoded
+
+
+def _malformed() -> Problem:
+    remedy = "send next_cursor of an earlier page, or none"
+    return bad_field(400, "malformed_cursor", "cursor", "not a cursor of this list", remedy)
 
 
 def page(key: TypeAdapter[T], *, default: int = 20, maximum: int = 100) -> Callable[..., Awaitable[Page[T]]]:
