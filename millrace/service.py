@@ -252,7 +252,7 @@ class Service(Generic[S, R]):
         }
         return Runtime(
             settings=settings,
-            identity=Identity(settings.tls),
+            identity=Identity(settings.tls(self.name.removesuffix("-service"))),
             pool=pool,
             reading=reading,
             store=store,

@@ -1,19 +1,16 @@
 """What is closed: three attempts of somebody who has got in somewhere, each refused where it arrives."""
 
-from pathlib import Path
-
 import grpc
 import httpx
 import psycopg
 from psycopg.errors import InsufficientPrivilege
 
 from infra.demo.shop import DemoFailed
-from infra.local.certificates import certificate_settings
 from infra.local.stack import Stack
 from infra.topology import SERVICES
 from millrace.rpc.channel import open_channel
-from millrace.tls.files import TlsFiles
 from millrace.tls.identity import Identity
+from millrace.tls.keep import files_of
 from schemas.grpc.users_pb2 import GetContactRequest
 from schemas.grpc.users_pb2_grpc import UsersStub
 
@@ -36,10 +33,7 @@ async def rewrite_history(stack: Stack) -> str:
 async def ask_as_another_service(stack: Stack) -> str:
     """The inventory service, with its true certificate, asks for an e-mail address. Returns the answer."""
     inventory = next(service for service in SERVICES if service.name == "inventory")
-    files = certificate_settings(stack.home, inventory)
-    identity = Identity(
-        TlsFiles(*(Path(files[f"{inventory.prefix}TLS_{name}"]) for name in ("CA", "CERTIFICATE", "KEY")))
-    )
+    identity = Identity(files_of(stack.home.certificates, inventory.name))
     target = stack.topology.address("USER_GRPC")
     async with open_channel(target, service="user", identity=identity, timeout=_DEADLINE) as channel:
         try:

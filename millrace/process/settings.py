@@ -21,7 +21,6 @@ from millrace.kafka.record import FORMAT_2, RecordFormat
 from millrace.process.http_settings import HttpSettings, Port, split
 from millrace.runtime.worker import Role
 from millrace.tls.files import CA, CERTIFICATE, KEY, TlsError, TlsFiles
-from millrace.tls.names import dns_name
 
 T = TypeVar("T", bound=BaseSettings)
 
@@ -113,16 +112,15 @@ class ServiceSettings(HttpSettings):
     schema_base_uri: Annotated[str, AfterValidator(_schema_base_uri)] = FORMAT_2.schema_base
     """What `ce_dataschema` has in front of the `$id` of a published schema: an absolute URI."""
 
-    @property
-    def tls(self) -> TlsFiles:
-        """Who the process is to other services. Raises SettingsError, which names what is missing: whatever
-        serves needs all three, the commands need none."""
+    def tls(self, service: str) -> TlsFiles:
+        """Who the process of `service` is to others. Raises SettingsError, which names what is missing:
+        whatever serves needs all three, the commands need none."""
         ca, certificate, key = self.tls_ca, self.tls_certificate, self.tls_key
         if ca is None or certificate is None or key is None:
             prefix = self.model_config.get("env_prefix", "")
             missing = [name for name in (CA, CERTIFICATE, KEY) if getattr(self, name) is None]
             raise SettingsError([_missing(type(self), prefix, name) for name in missing])
-        return TlsFiles(ca, certificate, key)
+        return TlsFiles(ca, certificate, key, service)
 
     @property
     def relay_format(self) -> RecordFormat:
@@ -179,12 +177,9 @@ def load(settings: type[T], *, prefix: str | None = None, **overrides: Any) -> T
 def require_tls(settings: ServiceSettings, service: str) -> None:
     """Raises SettingsError when `service` can't show other services who it is: what is missing, can't be
     used, or is somebody else's."""
-    prefix, name = settings.model_config.get("env_prefix", ""), dns_name(service)
+    prefix = settings.model_config.get("env_prefix", "")
     try:
-        names = settings.tls.read().names
-        if name not in names:
-            said = f"is for {', '.join(sorted(names)) or 'no name'}, not for {name}"
-            raise TlsError(CERTIFICATE, settings.tls.certificate, said)
+        settings.tls(service).read()
     except TlsError as error:
         raise SettingsError([f"{prefix}{error.setting}".upper() + f": {error}"]) from None
 

@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from millrace.domain.errors import MillraceError
+from millrace.tls.names import dns_name
 
 CA, CERTIFICATE, KEY = "tls_ca", "tls_certificate", "tls_key"
 
@@ -37,11 +38,12 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where the files are."""
+    """Where the files of `service` are."""
 
     ca: Path
     certificate: Path
     key: Path
+    service: str
 
     def stamp(self) -> tuple[object, ...]:
         """Another one as soon as a file was replaced."""
@@ -51,20 +53,23 @@ class TlsFiles:
         """What they hold now.
 
         Raises TlsError for a file that is missing, unreadable, malformed or expired, a key that others can
-        read or that does not belong to the certificate, and a certificate that the CA did not issue.
+        read or that does not belong to the certificate, and a certificate that the CA did not issue or that
+        is for another service.
         """
-        authorities = _certificates(CA, self.ca)
-        chain = _certificates(CERTIFICATE, self.certificate)
-        key = _read(KEY, self.key)
+        ca, certificate, key = _read(CA, self.ca), _read(CERTIFICATE, self.certificate), _read(KEY, self.key)
+        authorities = _certificates(CA, self.ca, ca)
+        chain = _certificates(CERTIFICATE, self.certificate, certificate)
         _require_private(self.key)
         _require_pair(self.key, key, chain[0])
-        return Credentials(
-            ca=_read(CA, self.ca),
-            certificate=_read(CERTIFICATE, self.certificate),
-            key=key,
-            names=_names(chain[0]),
-            expires=self._expires(chain, authorities),
-        )
+        expires = self._expires(chain, authorities)
+        return Credentials(ca, certificate, key, names=self._names(chain[0]), expires=expires)
+
+    def _names(self, certificate: x509.Certificate) -> frozenset[str]:
+        names, expected = _names(certificate), dns_name(self.service)
+        if expected not in names:
+            said = f"is for {', '.join(sorted(names)) or 'no name'}, not for {expected}"
+            raise TlsError(CERTIFICATE, self.certificate, said)
+        return names
 
     def _expires(
         self, chain: Sequence[x509.Certificate], authorities: Sequence[x509.Certificate]
@@ -95,16 +100,19 @@ def _read(setting: str, path: Path) -> bytes:
         raise TlsError(setting, path, f"can't be read: {error.strerror}") from None
 
 
-def _certificates(setting: str, path: Path) -> list[x509.Certificate]:
+def _certificates(setting: str, path: Path, pem: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(_read(setting, path))
+        return x509.load_pem_x509_certificates(pem)
     except ValueError:
         raise TlsError(setting, path, "holds no certificate in PEM") from None
 
 
 def _require_private(path: Path) -> None:
     """As Postgres demands it of its own: Kubernetes gives a group the right to read what root owns."""
-    found = path.stat()
+    try:
+        found = path.stat()
+    except OSError as error:  # it was there a moment ago
+        raise TlsError(KEY, path, f"can't be read: {error.strerror}") from None
     allowed = 0o740 if found.st_uid == 0 else 0o700
     if mode := stat.S_IMODE(found.st_mode) & ~allowed:
         who = "everybody" if mode & 0o007 else "its group"

@@ -21,11 +21,12 @@ class Identity:
         self._lock = Lock()
         self._stamp = files.stamp()  # before they are read: what changes meanwhile is read again
         self._current = files.read()
+        self._refused: tuple[object, ...] = ()
         self._look_at = time.monotonic() + _LOOK_EVERY
 
     def current(self) -> Credentials:
-        """Those that are to be used now, the same object until the files changed. Files that can't be used
-        are logged, and the last good ones stay."""
+        """Those that are to be used now, the same object until the files changed. Files with which the
+        process would not start are logged, and the last good ones stay until they are put right."""
         with self._lock:
             if time.monotonic() >= self._look_at:
                 self._look_at = time.monotonic() + _LOOK_EVERY
@@ -36,10 +37,16 @@ class Identity:
         stamp = self._files.stamp()
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         try:
             self._current = self._files.read()
-        except TlsError as error:  # perhaps a half of a renewal: the other half is another change
-            log.warning("renewed certificate is not used yet", setting=error.setting, error=str(error))
+        except TlsError as error:  # perhaps a half of a renewal
+            self._refuse(stamp, error)
         else:
+            self._stamp = stamp
             log.info("certificate was renewed", expires=self._current.expires.isoformat())
+
+    def _refuse(self, stamp: tuple[object, ...], error: TlsError) -> None:
+        """The next look reads them again: `chmod` and the clock change no stamp. Logged once."""
+        if self._refused != (stamp, str(error)):
+            self._refused = (stamp, str(error))
+            log.warning("renewed certificate is not used yet", setting=error.setting, error=str(error))

@@ -14,7 +14,6 @@ from typing import Final
 from millrace.domain.errors import MillraceError
 from millrace.tls.authority import Authority, Issued
 from millrace.tls.files import TlsError, TlsFiles
-from millrace.tls.names import dns_name
 
 RENEW_WITHIN: Final = timedelta(days=30)
 """What is left of a certificate's time when it is renewed."""
@@ -27,7 +26,7 @@ class AuthorityDamaged(MillraceError):
 def files_of(directory: Path, service: str) -> TlsFiles:
     """Where the files of a service are."""
     own = directory / service
-    return TlsFiles(own / "ca.pem", own / "certificate.pem", own / "key.pem")
+    return TlsFiles(own / "ca.pem", own / "certificate.pem", own / "key.pem", service)
 
 
 def keep_certificates(directory: Path, services: Iterable[str], *, owner: int | None = None) -> list[str]:
@@ -39,7 +38,7 @@ def keep_certificates(directory: Path, services: Iterable[str], *, owner: int | 
     if not directory.exists():
         directory.mkdir(mode=0o700, parents=True)
     authority = open_authority(directory / "ca")
-    made = [one for one in services if not _good(files_of(directory, one), one, authority)]
+    made = [one for one in services if not _good(files_of(directory, one), authority)]
     for service in made:
         _store(files_of(directory, service), authority.issued.certificate, authority.issue(service), owner)
     return made
@@ -62,16 +61,12 @@ def open_authority(directory: Path) -> Authority:
         ) from None
 
 
-def _good(files: TlsFiles, service: str, authority: Authority) -> bool:
+def _good(files: TlsFiles, authority: Authority) -> bool:
     try:
         found = files.read()
     except TlsError:
         return False
-    return (
-        found.ca == authority.issued.certificate
-        and dns_name(service) in found.names
-        and found.expires - datetime.now(UTC) > RENEW_WITHIN
-    )
+    return found.ca == authority.issued.certificate and found.expires - datetime.now(UTC) > RENEW_WITHIN
 
 
 def _store(files: TlsFiles, ca: bytes, issued: Issued, owner: int | None) -> None:

@@ -60,7 +60,7 @@ def mailer(port: int) -> Callable[[], Mailer]:
 async def send(settings: SendingSettings) -> None:
     """Until it is killed."""
     url = settings.database_url
-    identity = Identity(TlsFiles(settings.tls_ca, settings.tls_certificate, settings.tls_key))
+    identity = Identity(TlsFiles(settings.tls_ca, settings.tls_certificate, settings.tls_key, "notification"))
     async with (
         open_pool(url, name="sending", max_size=2) as pool,
         open_reading_pool(url, name="sending-queries", max_size=2, read_models=[Notifications()]) as reading,

@@ -365,7 +365,8 @@ async def test_each_service_takes_requests_for_each_of_its_consumers(
     database: DatabaseUrls, module: Any, settings: type[ServiceSettings]
 ) -> None:
     await migrate(database.migrator, [], module.service.definition.read_models)
-    given = settings(database_url=database.service, kafka_bootstrap_servers=NOBODY, **tls_settings("test"))
+    tls = tls_settings(module.service.name.removesuffix("-service"))
+    given = settings(database_url=database.service, kafka_bootstrap_servers=NOBODY, **tls)
     requests = Requests({"it": database.operator})
     async with module.service.open(given) as opened:
         (worker,) = [one for one in opened.workers if isinstance(one, OperatorRequests)]

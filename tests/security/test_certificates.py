@@ -32,7 +32,7 @@ NOWHERE = "postgresql://nobody:secret@127.0.0.1:1/nowhere"
 @pytest.fixture
 def files(tmp_path: Path) -> TlsFiles:
     """Of the order service, as they should be."""
-    return TlsFiles(**replace(tmp_path, CA.issue("order"), CA.issued.certificate))
+    return TlsFiles(**replace(tmp_path, CA.issue("order"), CA.issued.certificate), service="order")
 
 
 def expired(files: TlsFiles) -> None:
@@ -136,6 +136,40 @@ def test_a_group_may_read_a_key_that_root_owns(files: TlsFiles, monkeypatch: pyt
     assert files.read().names == {"order.millrace"}
     owned_by(10001)
     with pytest.raises(TlsError, match="its group may use this key: chmod 600 it"):
+        files.read()
+
+
+@pytest.mark.parametrize("name", ["ca", "certificate", "key"])
+def test_a_file_that_is_replaced_while_it_is_read_is_not_half_used(
+    files: TlsFiles, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What was checked is what is used."""
+    path: Path = getattr(files, name)
+    before, read = path.read_bytes(), Path.read_bytes
+
+    def read_and_replace(one: Path) -> bytes:
+        content = read(one)
+        if one == path:
+            one.write_bytes(b"something else")
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_replace)
+    assert getattr(files.read(), name) == before
+
+
+def test_a_key_that_vanishes_while_it_is_read_is_named(
+    files: TlsFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_bytes
+
+    def read_and_remove(one: Path) -> bytes:
+        content = read(one)
+        if one == files.key:
+            one.unlink()
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_remove)
+    with pytest.raises(TlsError, match="can't be read: No such file or directory"):
         files.read()
 
 

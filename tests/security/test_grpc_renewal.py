@@ -19,6 +19,12 @@ from tests.security.rpc_kit import Method, methods, replace, serving
 (USER,) = [one for one in SERVICES if one.name == "user"]
 
 
+@pytest.fixture
+def look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time somebody asks for the credentials, not once a second."""
+    monkeypatch.setattr("millrace.tls.identity._LOOK_EVERY", 0.0)
+
+
 async def ask(channel: grpc.aio.Channel, method: Method = METHOD) -> bool:
     """Whether it is answered."""
     call: Any = channel.unary_unary(method.name, request_serializer=bytes, response_deserializer=bytes)
@@ -33,8 +39,8 @@ async def test_a_certificate_is_replaced_while_both_sides_run(tmp_path: Path) ->
     ca = Authority.make()
     caller, server = tmp_path / "notification", tmp_path / "user"
     first, second = ca.issue("notification"), ca.issue("notification")
-    asks = Identity(TlsFiles(**replace(caller, first, ca.issued.certificate)))
-    shows = Identity(TlsFiles(**replace(server, ca.issue("user"), ca.issued.certificate)))
+    asks = Identity(TlsFiles(**replace(caller, first, ca.issued.certificate), service="notification"))
+    shows = Identity(TlsFiles(**replace(server, ca.issue("user"), ca.issued.certificate), service="user"))
     async with (
         serving(USER, shows=shows) as served,
         open_channel(served.target, service="user", identity=asks, timeout=10) as channel,
@@ -53,8 +59,9 @@ async def test_the_whole_ca_is_replaced_while_both_sides_run(tmp_path: Path) -> 
     """A new server certificate too: the caller believes nothing else by then."""
     old, new = Authority.make(), Authority.make()
     caller, server = tmp_path / "notification", tmp_path / "user"
-    asks = Identity(TlsFiles(**replace(caller, old.issue("notification"), old.issued.certificate)))
-    shows = Identity(TlsFiles(**replace(server, old.issue("user"), old.issued.certificate)))
+    first = old.issue("notification")
+    asks = Identity(TlsFiles(**replace(caller, first, old.issued.certificate), service="notification"))
+    shows = Identity(TlsFiles(**replace(server, old.issue("user"), old.issued.certificate), service="user"))
     async with (
         serving(USER, shows=shows) as served,
         open_channel(served.target, service="user", identity=asks, timeout=10) as channel,
@@ -72,7 +79,7 @@ async def test_the_whole_ca_is_replaced_while_both_sides_run(tmp_path: Path) -> 
 
 async def test_half_a_renewal_changes_nothing(tmp_path: Path) -> None:
     ca = Authority.make()
-    files = TlsFiles(**replace(tmp_path, ca.issue("user"), ca.issued.certificate))
+    files = TlsFiles(**replace(tmp_path, ca.issue("user"), ca.issued.certificate), service="user")
     identity = Identity(files)
     before, renewed = identity.current(), ca.issue("user")
     files.certificate.write_bytes(renewed.certificate)
@@ -89,11 +96,52 @@ async def test_half_a_renewal_changes_nothing(tmp_path: Path) -> None:
     await eventually(lambda: identity.current().certificate == renewed.certificate, what="now it is")
 
 
+async def test_a_renewed_certificate_of_another_service_is_not_used(tmp_path: Path, look: None) -> None:
+    """As at the start: nobody would speak to the server any more."""
+    ca = Authority.make()
+    files = TlsFiles(**replace(tmp_path, ca.issue("user"), ca.issued.certificate), service="user")
+    identity = Identity(files)
+    before = identity.current()
+    replace(tmp_path, ca.issue("order"), ca.issued.certificate)
+    with capture_logs() as logs:
+        assert identity.current() is before
+        assert identity.current() is before
+    assert [(line["log_level"], line["event"], line["error"]) for line in logs] == [
+        (
+            "warning",
+            "renewed certificate is not used yet",
+            f"{files.certificate}: is for order.millrace, not for user.millrace",
+        )
+    ]
+    renewed = ca.issue("user")
+    replace(tmp_path, renewed, ca.issued.certificate)
+    assert identity.current().certificate == renewed.certificate
+
+
+async def test_a_renewed_key_that_others_may_read_is_used_once_they_may_not(
+    tmp_path: Path, look: None
+) -> None:
+    """The remedy that the log names changes no content."""
+    ca = Authority.make()
+    files = TlsFiles(**replace(tmp_path, ca.issue("user"), ca.issued.certificate), service="user")
+    identity = Identity(files)
+    before, renewed = identity.current(), ca.issue("user")
+    replace(tmp_path, renewed, ca.issued.certificate)
+    files.key.chmod(0o644)
+    with capture_logs() as logs:
+        assert identity.current() is before
+        assert identity.current() is before
+    (said,) = [line["error"] for line in logs]
+    assert said == f"{files.key}: everybody may use this key: chmod 600 it"
+    files.key.chmod(0o600)
+    assert identity.current().certificate == renewed.certificate
+
+
 @pytest.mark.parametrize("gone", ["ca", "certificate", "key"])
 async def test_files_that_vanish_leave_the_last_good_ones(tmp_path: Path, gone: str) -> None:
     ca = Authority.make()
     files = replace(tmp_path, ca.issue("user"), ca.issued.certificate)
-    identity = Identity(TlsFiles(**files))
+    identity = Identity(TlsFiles(**files, service="user"))
     before = identity.current()
     files[gone].unlink()
     with capture_logs() as logs:

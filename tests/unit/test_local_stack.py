@@ -195,8 +195,10 @@ def test_certificates_are_made_once_and_each_service_is_shown_its_own(home: Home
     stack = Stack(Topology(PORTS), home.root)
     for service in SERVICES:
         env = stack.component(service.name).command().env
-        files = [Path(env[f"{service.prefix}TLS_{name}"]) for name in ("CA", "CERTIFICATE", "KEY")]
-        assert TlsFiles(*files).read().names == {f"{service.name}.millrace"}
+        ca, certificate, key = (
+            Path(env[f"{service.prefix}TLS_{name}"]) for name in ("CA", "CERTIFICATE", "KEY")
+        )
+        assert TlsFiles(ca, certificate, key, service.name).read().names == {f"{service.name}.millrace"}
 
 
 def test_a_damaged_ca_is_said_in_one_line(home: Home) -> None:
