@@ -1,11 +1,12 @@
 """Around every servicer: only declared callers get in, a deadline is demanded, errors become statuses,
-nothing is lost from the log, calls are counted."""
+nothing is lost from the log, calls are counted. What a caller sends is read once it may call."""
 
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from structlog.contextvars import bound_contextvars
 
 from millrace.domain.events import UnknownEvent
@@ -43,10 +44,11 @@ class ServerRules(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or handler.unary_unary is None:
             return None  # there is no such method
-        ruled = _ruled(method, handler.unary_unary, self._callers)
+        read = _reading(method, handler.request_deserializer, handler.unary_unary)
+        ruled = _ruled(method, read, self._callers)
         return grpc.unary_unary_rpc_method_handler(
             _measured(method, ruled, self._metrics),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=None,  # by the library, before anybody has looked at who asks
             response_serializer=handler.response_serializer,
         )
 
@@ -68,6 +70,22 @@ def _measured(
             metrics.ended(method, code.name, time.perf_counter() - began)
 
     return measured
+
+
+def _reading(
+    method: str, deserialize: Callable[[bytes], Any] | None, servicer: Callable[[Any, Any], Any]
+) -> Callable[[bytes, Any], Awaitable[Any]]:
+    """The servicer, for bytes. Raises RpcError, INVALID_ARGUMENT, for bytes that are not its message."""
+
+    async def reading(sent: bytes, context: Context) -> Any:
+        try:
+            request = sent if deserialize is None else deserialize(sent)
+        except DecodeError:
+            said = f"The bytes are no message that {method} takes."
+            raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, "malformed_message", said) from None
+        return await servicer(request, context)
+
+    return reading
 
 
 def _ruled(

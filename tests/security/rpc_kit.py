@@ -16,6 +16,7 @@ from infra.topology import SERVICES
 from millrace.manifest import Manifest
 from millrace.rpc.callers import Callers
 from millrace.rpc.server import GrpcServer
+from millrace.telemetry.metrics import Metrics
 from millrace.testing import eventually, running
 from millrace.testing.certificates import authority, identity
 from millrace.tls.authority import Issued
@@ -47,6 +48,7 @@ class Serving:
     server: GrpcServer
     calls: list[bytes] = field(default_factory=list)
     """The certificates that the callers showed whose calls reached a servicer."""
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def target(self) -> str:
@@ -85,6 +87,7 @@ async def serving(
 ) -> AsyncIterator[Serving]:
     """The methods of a service, on a port that is free."""
     calls: list[bytes] = []
+    metrics = Metrics()
 
     def note(_request: Any, context: Any) -> None:
         calls.extend(context.auth_context()["x509_pem_cert"])  # gone with the call
@@ -95,10 +98,11 @@ async def serving(
         port=0,
         identity=shows or identity(owner.name),
         callers=callers,
+        metrics=metrics,
     )
     async with running([server]):
         await eventually(lambda: server.health().ready, what="the server listens")
-        yield Serving(server, calls)
+        yield Serving(server, calls, metrics)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from infra.testing import DatabaseUrls
 from infra.topology import SERVICES
@@ -116,6 +117,44 @@ async def test_the_user_service_lets_in_whom_its_manifest_names(database: Databa
             await UsersStub(app.grpc).GetContact(GetContactRequest(user_id="no UUID"))
     allowed = caller in CALLERS["/millrace.users.v1.Users/GetContact"]
     assert reason_of(refused.value) == ("invalid_user_id" if allowed else "caller_not_allowed")
+
+
+NONSENSE = b"\xff\xff\xff"
+
+
+@each_method
+async def test_a_caller_that_may_not_call_is_refused_whatever_it_sends(method: Method) -> None:
+    credentials = shows(authority().issue("payment"))
+    async with (
+        serving(method.owner) as served,
+        channel(served.target, method.owner.name, credentials) as opened,
+    ):
+        with capture_logs() as logs:
+            answer = await call(opened, method, NONSENSE)
+    assert answer == ("PERMISSION_DENIED", f"payment may not call {method.name}")
+    assert [(line["log_level"], line["event"]) for line in logs] == [("warning", "caller refused")]
+    assert served.calls == []
+
+
+@each_method
+async def test_bytes_that_are_no_message_reach_no_servicer(method: Method) -> None:
+    credentials = shows(authority().issue(min(CALLERS[method.name], default="order")))
+    async with (
+        serving(method.owner) as served,
+        channel(served.target, method.owner.name, credentials) as opened,
+    ):
+        with capture_logs() as logs:
+            answer = await call(opened, method, NONSENSE)
+    assert answer == ("INVALID_ARGUMENT", f"The bytes are no message that {method.name} takes.")
+    assert [(line["log_level"], line["event"], line["reason"]) for line in logs] == [
+        ("info", "call refused", "malformed_message")
+    ]
+    assert served.calls == []
+    page, _ = served.metrics.render()
+    counted = (
+        f'millrace_grpc_server_duration_seconds_count{{code="INVALID_ARGUMENT",method="{method.name}"}} 1'
+    )
+    assert counted in page.decode()
 
 
 @each_method
