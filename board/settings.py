@@ -8,8 +8,9 @@ from pydantic import BeforeValidator, Field, SecretStr, create_model
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from board.declared import services
+from millrace.process.database_url import DatabaseUrl
 from millrace.process.http_settings import Port
-from millrace.process.settings import BootstrapServers, DatabaseUrl
+from millrace.process.settings import BootstrapServers
 
 Hosts = Annotated[
     tuple[str, ...],

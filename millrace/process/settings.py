@@ -18,6 +18,7 @@ from pydantic_settings import SettingsError as SettingsSourceError
 
 from millrace.domain.errors import MillraceError
 from millrace.kafka.record import FORMAT_2, RecordFormat
+from millrace.process.database_url import DatabaseUrl
 from millrace.process.http_settings import HttpSettings, Port, split
 from millrace.runtime.worker import Role
 from millrace.tls.files import CA, CERTIFICATE, KEY, TlsError, TlsFiles
@@ -33,13 +34,6 @@ class SettingsError(MillraceError):
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
-
-
-def _database_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"postgresql", "postgres"} or not parts.hostname or not parts.path.strip("/"):
-        raise ValueError("expected postgresql://user:password@host:port/database")
-    return value
 
 
 def _bootstrap_servers(value: str) -> str:
@@ -77,7 +71,6 @@ def _schema_base_uri(value: str) -> str:
     return value.rstrip("/")
 
 
-DatabaseUrl = Annotated[str, AfterValidator(_database_url), Field(repr=False)]
 BootstrapServers = Annotated[str, AfterValidator(_bootstrap_servers)]
 GrpcTarget = Annotated[str, AfterValidator(_grpc_target)]
 Roles = Annotated[frozenset[Role], NoDecode, BeforeValidator(split), Field(min_length=1)]

@@ -257,7 +257,9 @@ async def test_what_is_asked_for_must_exist(kit: ConsumerKit) -> None:
 
 
 async def test_without_a_database_one_line_says_so(kit: ConsumerKit) -> None:
-    code, out, err = await command(kit, "list", PARKED_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    code, out, err = await command(
+        kit, "list", PARKED_DATABASE_URL="postgresql://nobody:secret@127.0.0.1:1/none"
+    )
 
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("counting-service: Postgres: ")

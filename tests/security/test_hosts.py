@@ -108,14 +108,14 @@ async def test_a_target_that_is_neither_a_path_nor_a_url_is_refused(port: int, t
 def test_a_setting_that_names_no_hosts_is_refused_by_its_name(
     given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ORDER_DATABASE_URL", "postgresql://nobody@localhost/none")
+    monkeypatch.setenv("ORDER_DATABASE_URL", "postgresql://nobody:secret@localhost/none")
     monkeypatch.setenv("ORDER_ALLOWED_HOSTS", given or ",")
     with pytest.raises(SettingsError, match="ORDER_ALLOWED_HOSTS is malformed"):
         load(ServiceSettings, prefix="ORDER_")
 
 
 def test_hosts_in_the_setting_are_read_as_those_in_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ORDER_DATABASE_URL", "postgresql://nobody@localhost/none")
+    monkeypatch.setenv("ORDER_DATABASE_URL", "postgresql://nobody:secret@localhost/none")
     monkeypatch.setenv("ORDER_ALLOWED_HOSTS", "Shop.Example.com., ::1,[::0:2],10.0.0.7")
     hosts = load(ServiceSettings, prefix="ORDER_").http_limits.allowed_hosts
     assert hosts == {"shop.example.com", "::1", "::2", "10.0.0.7"}

@@ -155,14 +155,14 @@ def test_addresses_of_one_client_are_one() -> None:
 def test_a_limit_that_is_none_is_refused_by_its_name(
     variable: str, given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ORDER_DATABASE_URL", "postgresql://nobody@localhost/none")
+    monkeypatch.setenv("ORDER_DATABASE_URL", "postgresql://nobody:secret@localhost/none")
     monkeypatch.setenv(f"ORDER_{variable}", given)
     with pytest.raises(SettingsError, match=f"^ORDER_{variable} is malformed: "):
         load(ServiceSettings, prefix="ORDER_")
 
 
 def test_limits_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ORDER_DATABASE_URL", "postgresql://nobody@localhost/none")
+    monkeypatch.setenv("ORDER_DATABASE_URL", "postgresql://nobody:secret@localhost/none")
     assert load(ServiceSettings, prefix="ORDER_").http_limits == HttpLimits()
     monkeypatch.setenv("ORDER_HTTP_RATE", "7.5")
     monkeypatch.setenv("ORDER_TRUSTED_PROXIES", "10.0.0.7, 2001:db8::/32")

@@ -21,7 +21,7 @@ from tests.unit import board_examples as examples
 from tests.unit.board_poller import Shown
 
 TOKEN = "an operator's token, as long as one has to be"
-NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+NOWHERE = "postgresql://nobody:secret@127.0.0.1:1/none"
 BODY: dict[str, Any] = {"service": "order", "consumer": "order-service.saga", "who": "Ada"}
 ASKING = [("GET", "/actions"), ("GET", f"/actions/order/{examples.ORDER}"), ("POST", "/actions/redrive")]
 

@@ -33,6 +33,25 @@ def test_a_missing_login_is_named_and_no_other_is_repeated(monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("logins")
+@pytest.mark.parametrize("name", ["BOARD_USER_DATABASE_URL", "BOARD_USER_OPERATOR_DATABASE_URL"])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://u@db/x", "it has no password; "),
+        ("postgresql://u:secret@db:x/x", "its port is no number from 1 to 65535; "),
+    ],
+)
+def test_a_login_that_can_not_work_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, url: str, said: str
+) -> None:
+    monkeypatch.setenv(name, url)
+    with pytest.raises(SettingsError) as failed:
+        load(board_settings())
+    expected = "expected postgresql://user:password@host:port/database"
+    assert failed.value.lines == [f"{name} is malformed: {said}{expected}"]
+
+
+@pytest.mark.usefixtures("logins")
 def test_the_names_it_answers_to_are_loopbacks_unless_others_are_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -165,7 +165,7 @@ async def test_the_commands_know_each_consumer_of_a_service(package: str) -> Non
     made = definition.build_consumers(
         pool,
         EventStore(pool, definition.registry),
-        ServiceSettings(database_url="postgresql://nobody@nowhere/it"),
+        ServiceSettings(database_url="postgresql://nobody:secret@nowhere/it"),
     )
 
     assert {one.name: set(one.topics) for one in made} == {

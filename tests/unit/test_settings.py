@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from millrace.process.settings import MigrationSettings, SettingsError, load
+from millrace.process.settings import MigrationSettings, RestoreSettings, SettingsError, load
 from order_service.settings import OrderSettings
 
 SECRET = "postgresql://order_service:secret@postgres-order:5432/order_service"
@@ -40,6 +40,58 @@ def test_a_malformed_file_is_one_line_that_names_the_variable_and_not_the_secret
     assert refused.value.lines == [
         "ORDER_DATABASE_URL is malformed: expected postgresql://user:password@host:port/database"
     ]
+
+
+LOGINS: dict[str, str] = {
+    "mysql://u:hunter2@h:5432/d": "",
+    "u:hunter2@h/d": "",
+    "postgresql://u:hunter2@h/d?hots=x": "",
+    "postgresql://u:%ZZhunter2@h/d": "",
+    "postgresql://u:hunter2@[::1/d": "",
+    "postgresql://h:5432/d": "it has no user; ",
+    "postgresql://:hunter2@h/d": "it has no user; ",
+    "postgresql://u@h:5432/d": "it has no password; ",
+    "postgresql://u:@h:5432/d": "it has no password; ",
+    "postgresql://u:hunter2@/d": "it has no host; ",
+    "postgresql://u:hunter2@h:5432": "it has no database; ",
+    "postgresql://u:hunter2@h:5432/": "it has no database; ",
+    "postgresql://u:hunter2@h:notaport/d": "its port is no number from 1 to 65535; ",
+    "postgresql://u:hunter2@h:0/d": "its port is no number from 1 to 65535; ",
+    "postgresql://u:hunter2@h:65536/d": "its port is no number from 1 to 65535; ",
+    "postgresql://u:hunter2@h:\u0665/d": "its port is no number from 1 to 65535; ",
+    "postgresql://u:hunter2@h:5432,i:x/d": "its port is no number from 1 to 65535; ",
+}
+
+
+@pytest.mark.parametrize("settings", [OrderSettings, MigrationSettings, RestoreSettings])
+@pytest.mark.parametrize("url", LOGINS)
+def test_a_database_url_that_no_login_works_with_is_named_and_not_repeated(
+    secrets: Path, settings: type[OrderSettings | MigrationSettings | RestoreSettings], url: str
+) -> None:
+    (secrets / "order_database_url").write_text(SECRET if settings is RestoreSettings else url)
+    (secrets / "order_migration_database_url").write_text(url)
+    with pytest.raises(SettingsError) as refused:
+        load(settings, prefix="ORDER_")
+    name = "ORDER_DATABASE_URL" if settings is OrderSettings else "ORDER_MIGRATION_DATABASE_URL"
+    expected = f"{LOGINS[url]}expected postgresql://user:password@host:port/database"
+    assert refused.value.lines == [f"{name} is malformed: {expected}"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://u:p@h/d",
+        "postgresql://u:p@[::1]:5432/d",
+        "postgresql://u:p%40%2F%3A@h:65535/d?sslmode=verify-full&application_name=x",
+        "postgresql://u:p@h:5432,i:5433/d?target_session_attrs=read-write",
+        "postgresql://u:p@h,i/d",
+        "postgresql://u:p@%2Frun%2Fpostgresql/d",
+        "postgresql:///d?host=/run/postgresql&user=u&password=p",
+    ],
+)
+def test_whatever_postgres_takes_for_a_url_is_one(secrets: Path, url: str) -> None:
+    (secrets / "order_database_url").write_text(url)
+    assert load(OrderSettings).database_url == url
 
 
 def test_a_running_service_does_not_look_at_the_migrators_login(secrets: Path) -> None:

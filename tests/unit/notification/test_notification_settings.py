@@ -8,7 +8,7 @@ from notification_service.settings import NotificationSettings
 
 def settings(mail_from: str) -> NotificationSettings:
     return NotificationSettings(
-        database_url="postgresql://nobody@localhost/none",
+        database_url="postgresql://nobody:secret@localhost/none",
         kafka_bootstrap_servers="localhost:1",
         mail_from=mail_from,
     )
