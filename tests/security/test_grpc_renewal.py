@@ -1,7 +1,8 @@
 """Renewed certificates are used without a restart, on both sides of a connection."""
 
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import pytest
@@ -17,6 +18,14 @@ from tests.security.rpc_kit import Method, methods, replace, serving
 
 (METHOD,) = [one for one in methods() if one.owner.name == "user"]
 (USER,) = [one for one in SERVICES if one.name == "user"]
+
+
+class InAnHour(datetime):
+    """A clock that is ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(hours=1)
 
 
 @pytest.fixture
@@ -134,6 +143,26 @@ async def test_a_renewed_key_that_others_may_read_is_used_once_they_may_not(
     (said,) = [line["error"] for line in logs]
     assert said == f"{files.key}: everybody may use this key: chmod 600 it"
     files.key.chmod(0o600)
+    assert identity.current().certificate == renewed.certificate
+
+
+async def test_a_renewed_certificate_that_is_not_valid_yet_is_used_once_it_is(
+    tmp_path: Path, look: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its issuer's clock is ahead."""
+    ca = Authority.make()
+    identity = Identity(
+        TlsFiles(**replace(tmp_path, ca.issue("user"), ca.issued.certificate), service="user")
+    )
+    before = identity.current()
+    monkeypatch.setattr("millrace.tls.authority.datetime", InAnHour)
+    renewed = ca.issue("user")
+    replace(tmp_path, renewed, ca.issued.certificate)
+    with capture_logs() as logs:
+        assert identity.current() is before
+    (said,) = [line["error"] for line in logs]
+    assert "is not valid before" in said
+    monkeypatch.setattr("millrace.tls.files.datetime", InAnHour)
     assert identity.current().certificate == renewed.certificate
 
 
