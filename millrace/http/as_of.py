@@ -18,6 +18,12 @@ from millrace.domain.events import RecordedEvent
 from millrace.http.problems import FieldError, Problem, bad_field
 from millrace.http.waiting import MinVersion
 
+# As EXAMPLES write it; for the description, parse_time decides.
+_PATTERN = (
+    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?)?$"
+)
 # In a query string an unencoded + is a space: in a time, it can only have stood before the offset.
 _LOST_PLUS = re.compile(r"(T\S*) (\d\d:?\d\d)$")
 
@@ -32,6 +38,7 @@ async def as_of_query(
         Query(
             max_length=64,
             description=f"as it was at this time, with what was recorded until then: {EXAMPLES}",
+            json_schema_extra={"pattern": _PATTERN},
         ),
     ] = None,
 ) -> AsOf | None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from millrace.http.text import first_invisible
@@ -34,7 +34,10 @@ def _visible(value: str) -> str:
 
 
 Text = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), AfterValidator(_visible)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=500),
+    AfterValidator(_visible),
+    Field(json_schema_extra={"pattern": r"\S"}),  # not white space only
 ]
 """One line of text for people: 1 to 500 characters, surrounding white space dropped, no invisible ones
 (text.py)."""

@@ -9,7 +9,8 @@ from starlette.datastructures import Headers
 from millrace.http.problems import bad_field
 
 HEADER = "Idempotency-Key"
-PATTERN = "^[!#-~][!-~]{0,254}$"  # of a bare one
+PATTERN = r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
+"""Of the header: a bare key, or a quoted one."""
 
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 
-from millrace.http.problems import MEDIA_TYPE, FieldErrorDocument, ProblemDocument
+from millrace.http.answers import add_problems, problem_schemas
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,25 +62,25 @@ def install(app: FastAPI) -> None:
 def _complete(app: FastAPI, document: dict[str, Any]) -> None:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    for model in (ProblemDocument, FieldErrorDocument):
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        schema.pop("$defs", None)
-        schemas[model.__name__] = schema
+    schemas.update(problem_schemas())
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    for operation, headers in _operations(app, document):
-        operation["responses"].pop("422", None)
-        operation["responses"]["default"] = _problem_response()
+    for method, path, headers in _operations(app, document):
+        operation = document["paths"][path][method]
+        identifying = [header for header in headers if header.identifies]
         _add_headers(operation, [header for header in headers if not header.identifies])
-        _add_security(operation, components, [header for header in headers if header.identifies])
+        _add_security(operation, components, identifying)
+        identified = any(header.required for header in identifying)
+        add_problems(components, operation, method, path, identified=identified)
 
 
-def _operations(app: FastAPI, document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[Header]]]:
+def _operations(app: FastAPI, document: dict[str, Any]) -> Iterator[tuple[str, str, list[Header]]]:
     for context in iter_route_contexts(app.routes):
-        operations = document["paths"].get(context.path_format, {})
-        for method in context.methods or ():
-            if method.lower() in operations:
-                yield operations[method.lower()], list(_headers(context.dependant))
+        path = context.path_format or ""
+        operations = document["paths"].get(path, {})
+        for method in map(str.lower, context.methods or ()):
+            if method in operations:
+                yield method, path, list(_headers(context.dependant))
 
 
 def _headers(dependant: Dependant) -> Iterator[Header]:
@@ -111,8 +111,3 @@ def _add_security(operation: dict[str, Any], components: dict[str, Any], headers
         if not header.required:  # {} among the alternatives: nobody has to be named
             operation["security"] += [] if {} in operation["security"] else [{}]
         operation["security"].append({header.identifies: []})
-
-
-def _problem_response() -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
-    return {"description": "Problem", "content": {MEDIA_TYPE: {"schema": schema}}}

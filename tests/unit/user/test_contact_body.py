@@ -1,9 +1,17 @@
 """Which contact details are taken: what can stand in a mail header and on an SMTP command line as it is."""
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
 from user_service.http import ContactBody
+
+
+def described(email: str) -> bool:
+    """Whether the published description lets it pass."""
+    schema = ContactBody.model_json_schema()["properties"]["email"]
+    return len(email) <= schema["maxLength"] and re.search(schema["pattern"], email) is not None
 
 
 @pytest.mark.parametrize(
@@ -35,6 +43,7 @@ def test_what_is_not_an_email_address_is_refused(email: str) -> None:
     with pytest.raises(ValidationError) as refused:
         ContactBody(email=email, name="Ada")
     assert [error["loc"] for error in refused.value.errors()] == [("email",)]
+    assert not described(email)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +52,7 @@ def test_what_is_not_an_email_address_is_refused(email: str) -> None:
 )
 def test_usual_addresses_are_taken(email: str) -> None:
     assert ContactBody(email=email, name="Ada").contact().email == email
+    assert described(email)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "Ada\r\nBcc: x@example.com", "Ada\0", "a" * 201])
