@@ -19,6 +19,7 @@ from millrace.consumer import Consumer
 from millrace.domain.events import EventRegistry
 from millrace.http import health
 from millrace.http.internal import internal_app
+from millrace.http.server import HttpServer
 from millrace.kafka.topics import Topic
 from millrace.operations.audit.findings import Report
 from millrace.operations.audit.records import open_topics
@@ -51,6 +52,8 @@ class ServiceInTest(Generic[S, R]):
     """Of its subscriptions, by name."""
     http: httpx.AsyncClient
     """Asks its HTTP door."""
+    http_server: HttpServer
+    """That door, which listens at `http_host` and `http_port` once a test runs it: `running([...])`."""
     internal: httpx.AsyncClient
     """Asks its internal port: /livez, /readyz, /metrics, /openapi.json, /asyncapi.json."""
     topics: Mapping[Topic, Topic]
@@ -190,6 +193,7 @@ async def _entered(
         resources=opened.resources,
         consumers={one.name: one for one in opened.consumers},
         http=await stack.enter_async_context(_client(opened.http.asgi)),
+        http_server=opened.http,
         internal=await stack.enter_async_context(_client(internal)),
         channel=channel,
         topics=topics,
