@@ -1,6 +1,7 @@
 """Throwaway databases on a Postgres server that somebody else runs, each with the roles of a service."""
 
-import secrets
+import hashlib
+import hmac
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import LiteralString
@@ -43,14 +44,15 @@ class DatabaseUrls:
 class Databases:
     """Databases on the server of `superuser`, the URL of a superuser there.
 
-    Roles belong to the whole server, and so do their passwords: one object makes all databases of a login.
-    Each is a copy of the first, which nobody uses; `close` removes that.
+    Each database of a login is a copy of the first, which nobody uses; `close` removes that.
     """
 
     def __init__(self, superuser: str) -> None:
         self._superuser = superuser
         self._templates: dict[str, str] = {}
-        self._passwords = {login: secrets.token_urlsafe() for login in ("", "migrator", "board", "operator")}
+        self._passwords = {
+            login: _password(superuser, login) for login in ("", "migrator", "board", "operator")
+        }
 
     async def create(self, name: str | None = None, login: str = LOGIN) -> DatabaseUrls:
         """A new empty database with the roles of millrace/postgres/bootstrap.sql; the service logs in as
@@ -112,6 +114,13 @@ class Databases:
         if login is not None:
             where = f"{login}:{quote(self._passwords[whose], safe='')}@{where.rpartition('@')[2]}"
         return urlunsplit(parts._replace(netloc=where, path=f"/{database}"))
+
+
+def _password(superuser: str, login: str) -> str:
+    """Roles belong to the whole server, and so do their passwords: all test runs there agree on them, and
+    who doesn't know the superuser's doesn't know them."""
+    secret = urlsplit(superuser).password or ""
+    return hmac.new(secret.encode(), f"millrace tests {login}".encode(), hashlib.sha256).hexdigest()
 
 
 def unique(prefix: str) -> str:

@@ -51,16 +51,32 @@ async def test_the_roles_are_those_that_psql_makes(postgres: PostgresServer) -> 
         await postgres.drop_database(name)
 
 
+async def test_another_test_run_on_the_server_locks_nobody_out(
+    postgres: PostgresServer, database: DatabaseUrls
+) -> None:
+    other = Databases(postgres.superuser_url())
+    made = await other.create()
+    for url in (database.service, database.migrator, made.service, made.migrator):
+        await (await psycopg.AsyncConnection.connect(url)).close()
+    await other.drop(made.name)
+    await other.close()
+
+
 async def test_nothing_is_left_of_what_databases_were_copied_from(postgres: PostgresServer) -> None:
     databases = Databases(postgres.superuser_url())
-    async with await psycopg.AsyncConnection.connect(postgres.superuser_url(), autocommit=True) as connection:
-        before = await (await connection.execute("SELECT datname FROM pg_database")).fetchall()
-        made = [await databases.create(login=unique("login")) for _ in range(2)]
-        for urls in made:
-            await databases.drop(urls.name)
-        assert await (await connection.execute("SELECT datname FROM pg_database")).fetchall() != before
-        await databases.close()
-        assert await (await connection.execute("SELECT datname FROM pg_database")).fetchall() == before
+    before = await databases_of(postgres)
+    made = [await databases.create(login=unique("login")) for _ in range(2)]
+    for urls in made:
+        await databases.drop(urls.name)
+    assert len(await databases_of(postgres) - before) == 2
+    await databases.close()
+    assert await databases_of(postgres) == before
+
+
+async def databases_of(postgres: PostgresServer) -> set[str]:
+    async with await psycopg.AsyncConnection.connect(postgres.superuser_url()) as connection:
+        found = await connection.execute("SELECT datname FROM pg_database")
+        return {name for (name,) in await found.fetchall()}
 
 
 async def test_values_are_quoted_as_what_they_stand_for(database: DatabaseUrls) -> None:
