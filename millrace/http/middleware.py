@@ -143,6 +143,10 @@ class BodyRules:
         content_type = single(scope, b"content-type") or b""
         if not _JSON.fullmatch(content_type):
             raise Problem(415, "unsupported_media_type", "Send Content-Type: application/json.")
+        if any(
+            key == b"content-encoding" and value.lower() != b"identity" for key, value in scope["headers"]
+        ):
+            raise Problem(415, "unsupported_media_type", "Send the body without a Content-Encoding.")
         if length is not None and not chunked:
             if int(length) > self.limit:
                 raise self._too_large()

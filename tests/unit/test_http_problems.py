@@ -127,6 +127,18 @@ async def test_a_body_that_is_not_declared_as_json(http: httpx.AsyncClient, cont
     problem(await http.post("/orders", content=b"{}", headers=headers), 415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "identity, gzip", "aes128gcm"])
+async def test_a_body_that_is_encoded(http: httpx.AsyncClient, encoding: str) -> None:
+    headers = {**HEADERS, **JSON, "Content-Encoding": encoding}
+    problem(await http.post("/orders", content=b"{}", headers=headers), 415, "unsupported_media_type")
+
+
+async def test_a_body_that_says_it_is_not_encoded(http: httpx.AsyncClient) -> None:
+    content = b'{"lines":[{"sku":"TEA-1","quantity":2}]}'
+    headers = {**HEADERS, **JSON, "Content-Encoding": "Identity"}
+    assert (await http.post("/orders", content=content, headers=headers)).status_code == 201
+
+
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/cloudevents+json"]
 )
