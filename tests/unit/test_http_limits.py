@@ -61,6 +61,31 @@ async def test_a_head_of_ninety_megabytes_is_refused_at_once(port: int, begin: s
     assert await peer.closed()
 
 
+@pytest.mark.parametrize("size", [LIMITS.head_bytes + 1024, 100_000, 200_000])
+@pytest.mark.parametrize("begin", ["X: ", "X", "X:", "A: b\r\nX: "], ids=["value", "name", "space", "second"])
+async def test_a_long_head_is_refused_also_when_it_comes_at_once(port: int, size: int, begin: str) -> None:
+    peer = await Peer.connect(port)
+    await peer.send(HELLO + begin + (" " if begin == "X:" else "x") * size)
+    refused(await peer.answer(), 431, "head_too_large")
+
+
+@pytest.mark.parametrize("size", [LIMITS.head_bytes + 1024, 100_000])
+@pytest.mark.parametrize("begin", ["0\r\nX: ", "1;"], ids=["trailer", "chunk extension"])
+async def test_what_stands_around_a_body_is_limited_also_when_it_comes_at_once(
+    port: int, size: int, begin: str
+) -> None:
+    peer = await Peer.connect(port)
+    await peer.send(PLACE + "Transfer-Encoding: chunked\r\n\r\n" + begin + "x" * size)
+    refused(await peer.answer(), 431, "head_too_large")
+
+
+async def test_a_long_chunk_extension_is_refused_also_when_it_ends(port: int) -> None:
+    peer = await Peer.connect(port)
+    body = f"{len(ORDER):x};{'x' * 40_000}\r\n{ORDER}\r\n0\r\n\r\n"
+    await peer.send(PLACE + "Transfer-Encoding: chunked\r\n\r\n" + body)
+    refused(await peer.answer(), 431, "head_too_large")
+
+
 async def test_a_head_of_many_short_headers_is_refused(port: int) -> None:
     peer = await Peer.connect(port)
     await peer.send(HELLO, "A: b\r\n" * LIMITS.head_fields, "\r\n")
