@@ -231,15 +231,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def _too_late(self, part: Part) -> None:
         self._awaited = self._deadline = None
         if self._part is None:
-            self.transport.close()  # nothing was asked
+            self._close()  # nothing was asked
         else:
             self._refuse(too_slow(part, self._seconds_for(part)))
 
     def pause_writing(self) -> None:
         """The client doesn't read: what it doesn't fetch in time it won't get."""
         super().pause_writing()
-        # Not `close`, which would wait for the client to read the rest.
-        self._unread = self.loop.call_later(self._limits.read_timeout, self._never_read)
+        self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        if self._unread is None:
+            self._unread = self.loop.call_later(self._limits.read_timeout, self._never_read)
         self._open_connections.waits(self)
 
     def _never_read(self) -> None:
@@ -251,6 +254,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._open_connections.works(self)
         super().resume_writing()
+        if self.transport.is_closing():
+            self._close()  # for the rest of what was written the client has as long again
 
     def on_response_complete(self) -> None:
         """An answer is out: the next request is waited for, unless it is there already."""
@@ -258,7 +263,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if not held:
             self._open_connections.waits(self)
         super().on_response_complete()
-        if held and not self.transport.is_closing():
+        if self.transport.is_closing():
+            self._close()
+        elif held:
             self.flow.resume_reading()
             self._parse()
 
@@ -273,13 +280,28 @@ class BoundedProtocol(HttpToolsProtocol):
 
     # The end.
 
+    def eof_received(self) -> None:
+        """The client sends nothing more, and gets what is written already."""
+        self._close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing was asked for too long."""
+        self._close()
+
+    def _close(self) -> None:
+        """Ends the connection once the client has read what is written, or has had the time for it."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._wait_for_reader()
+
     def make_room(self) -> None:
         """Ends at once what has waited for its client the longest (see Connections)."""
-        if self._ended or self._unread is not None:
+        # `close` would wait for the client to read the rest.
+        if self._ended or self.transport.get_write_buffer_size():
             self._abort(MADE_ROOM)
         elif self._part is None:
             self._refused(MADE_ROOM)
-            self.transport.close()  # between two requests, as at any time
+            self._close()  # between two requests, as at any time
         else:
             self._refuse(too_many_connections(), linger=0)
 
@@ -311,16 +333,16 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.disconnected = True  # whatever it answers from now on is dropped
             cycle.message_event.set()
         if answered:
-            self.transport.close()
+            self._close()
             return
         self.transport.write(raw(problem))
         if not linger:
-            self.transport.close()
+            self._close()
             return
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._open_connections.waits(self)
-        self.loop.call_later(linger, self.transport.close)
+        self.loop.call_later(linger, self._close)
 
     def _answers_another(self) -> bool:
         """Whether an earlier request than the one that is being received is being answered."""
