@@ -1,5 +1,6 @@
 """The ports of servers that are stopped and started again."""
 
+import fcntl
 import random
 import socket
 import subprocess
@@ -59,6 +60,17 @@ def test_a_port_that_another_run_was_given_is_not_given_until_that_run_ends(
 
 
 def unreserved(count: int) -> list[int]:
-    """Ports that are free and that this process was not given yet."""
+    """Ports that are free and that nobody was given yet, neither here nor in another run."""
+    free_ports(1)  # opens the file of the reservations
     candidates = (port for port in random.sample(range(20_000, 32_768), 1000) if can_bind(port))
-    return list(islice((port for port in candidates if port not in _reservations._taken), count))
+    return list(islice(filter(is_unreserved, candidates), count))
+
+
+def is_unreserved(port: int) -> bool:
+    if port in _reservations._taken or not _reservations.take(port):
+        return False
+    # Through the same descriptor: to close another one would give back all that this process has.
+    assert _reservations._file is not None
+    fcntl.lockf(_reservations._file, fcntl.LOCK_UN, 1, port)
+    _reservations._taken.remove(port)
+    return True
