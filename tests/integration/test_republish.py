@@ -306,7 +306,7 @@ async def test_another_topic_is_created_and_filled_and_later_brought_up_to_date(
 
 async def test_a_topic_of_somebody_else_is_not_filled(kit: RelayKit) -> None:
     await fill(kit, 1)
-    await refused(kit, Wish(to_topic=kit.topic.name), "the service's topic: leave --to-topic out")
+    await refused(kit, Wish(to_topic=kit.topic.name), "the service's own topic: leave --to-topic out")
     other = await kit.kafka.create_topic(partitions=1)
     async with open_publisher(
         Topic(other, 1),
