@@ -75,7 +75,7 @@ class Topology:
         return self.hosts.get(name, HOST)
 
     def defaults(self, service: Manifest) -> dict[str, str]:
-        """What the service is told unless anyone who starts the stack says otherwise."""
+        """What the service is told unless the one who starts the stack says otherwise."""
         return {f"{service.prefix}CANARY_INTERVAL": f"{self.canary_interval:g}"}
 
     def settings(self, service: Manifest) -> dict[str, str]:

@@ -40,7 +40,7 @@ _HEADERS: Final = {
 def add_problems(
     components: dict[str, Any], operation: dict[str, Any], method: str, path: str, *, identified: bool
 ) -> None:
-    """Adds what this operation may answer besides its success. `identified`: somebody has to be named."""
+    """Adds what this operation may answer when it does not succeed. `identified`: it says who asks."""
     operation["responses"].pop("default", None)
     for status in sorted(problem_statuses(method, path, identified=identified)):
         name = HTTPStatus(status).name.title().replace("_", "")

@@ -22,10 +22,11 @@ class FrontDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self._hosts.check(scope)
+            # First of all: what is refused for its host counts, too.
             late = self._buckets.take(self._requesters.note(scope))
             if late:
                 raise _too_often(late)
+            self._hosts.check(scope)
         await self.app(scope, receive, send)
 
 

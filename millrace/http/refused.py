@@ -1,4 +1,4 @@
-"""What a connection is told that a limit ends: problems, and the bytes of their answers."""
+"""What a client reads when a limit ends its connection: problems, and the bytes of their answers."""
 
 from collections.abc import Sequence
 from http import HTTPStatus

@@ -17,7 +17,7 @@ class Topic:
     """A topic: the copy of one store, keyed by stream id, kept forever.
 
     `generation` goes up when the partition count changes: keys then live in other partitions, so consumers
-    start that generation's positions again and `republish` fills it. `source` is the CloudEvents source of
+    begin at the start of that generation, and `republish` fills it. `source` is the CloudEvents source of
     the service whose store it copies (/order-service): records of another one are foreign. None: nobody
     compares.
     """

@@ -1,5 +1,5 @@
-"""A login to Postgres, as a setting: looked at before anything starts, so that a slip of the pen is one line
-and no service that never gets to its database."""
+"""A login to Postgres, as a setting: looked at before anything starts, so that a typing error is one line
+and not a service that never reaches its database."""
 
 from typing import Annotated, Any
 

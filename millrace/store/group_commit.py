@@ -72,9 +72,7 @@ class GroupCommit:
         self._pending.append((request, future))
         if not self._start_is_due:
             self._start_is_due = True
-            loop.call_soon(
-                self._start
-            )  # not at once: anyone who is ready to run in this turn joins the group
+            loop.call_soon(self._start)  # not at once: what is ready in this turn joins the group
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 return await future

@@ -53,7 +53,7 @@ async def append_as_version_1(room: Room, order_id: UUID) -> bytes:
         "total": {"amount": 1000, "currency": "EUR"},
     }
     assert data.keys() == EXAMPLE.keys()
-    # Spaces and all: nobody may write it again on its way.
+    # Spaces and all: nobody may rewrite it on its way.
     stored = orjson.dumps(data, option=orjson.OPT_INDENT_2)
     async with room.app.pool.connection() as connection:
         await append_as(connection, order_stream(order_id), event_type="OrderCreated", data=stored.decode())

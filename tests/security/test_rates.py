@@ -42,6 +42,16 @@ async def test_who_asks_too_often_is_told_when_to_ask_again_and_nobody_else_is()
         assert (await asked(peer)).status == 200
 
 
+async def test_requests_for_a_host_that_is_not_served_count_too() -> None:
+    async with serving(limits=TIGHT) as port:
+        peer = await Peer.connect(port)
+        statuses = []
+        for _ in range(4):
+            await peer.send("GET /who HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+            statuses.append((await peer.answer()).status)
+        assert statuses == [421, 421, 421, 429]
+
+
 async def test_who_names_nobody_is_an_address() -> None:
     async with serving(limits=TIGHT) as port:
         for status in (200, 200, 200, 429):

@@ -202,7 +202,7 @@ def test_an_operator_restores_a_store_with_one_command(service: Manifest) -> Non
 
 @each_service
 def test_no_other_container_can_read_the_urls_of_both_logins(service: Manifest) -> None:
-    """Each file is readable by one user; anyone who may read them all runs once, when an operator says so."""
+    """Each file is readable by one user; one process, run by an operator, may read them all."""
     users = {
         name: container.get("user", "the image's")
         for name, container in CONTAINERS.items()

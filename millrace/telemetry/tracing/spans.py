@@ -140,7 +140,7 @@ def well_formed(traceparent: str | None) -> str | None:
 
 
 def sampled(traceparent: str | None) -> bool:
-    """Whether spans are recorded here, and anyone who began this trace asked for it."""
+    """Whether spans are recorded here, and the service that began this trace records it."""
     if _tracer is None or well_formed(traceparent) is None:
         return False
     assert traceparent is not None
